@@ -1,0 +1,1 @@
+"""Steelyard: versioned prompts, honest gates, evidence before promotion."""

@@ -1,0 +1,1 @@
+"""Values: refs, digests, examples, scores, settings, errors. Imports the standard library only."""

@@ -1,0 +1,200 @@
+"""Canonical JSON (RFC 8785) and content digests.
+
+Identity is content: prompts, datasets, evaluators, policies and runs are known by the SHA-256 of
+their canonical form, written `sha256:<64 hex>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from json.encoder import encode_basestring as _quote  # pyright: ignore[reportPrivateImportUsage]
+from typing import Any, cast
+
+from steelyard.core.errors import InvalidValue
+
+JSON = Any  # a JSON value: None, bool, int, float, str, list or mapping of them
+
+__all__ = ["JSON", "MAX_DEPTH", "canonical", "digest", "digest_bytes", "is_digest", "plain", "short"]
+
+MAX_DEPTH = 200
+"""Nesting beyond this is refused: no honest example, prompt or output is that deep."""
+
+_MAX_INT = 2**53 - 1
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def canonical(value: JSON) -> bytes:
+    """The RFC 8785 bytes of a JSON value.
+
+    Args:
+        value: None, bool, int, float, str, and lists, tuples and string-keyed mappings of them.
+
+    Raises:
+        InvalidValue: NaN or an infinity, an integer beyond ±(2**53 − 1), a lone surrogate, a key that is
+            not a string, a cycle or nesting over `MAX_DEPTH`, or a type that JSON does not have.
+    """
+    parts: list[str] = []
+    _write(value, parts.append, 0)
+    try:
+        return "".join(parts).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidValue(
+            f"text with a lone surrogate (U+{ord(error.object[error.start]):04X}) has no UTF-8 form",
+            do="Decode the source with the right encoding, or with errors='replace'.",
+        ) from None
+
+
+def digest(value: JSON) -> str:
+    """`sha256:<hex>` of the canonical form of a JSON value."""
+    return digest_bytes(canonical(value))
+
+
+def digest_bytes(data: bytes) -> str:
+    """`sha256:<hex>` of raw bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def is_digest(text: str) -> bool:
+    """Whether the text is a whole digest, `sha256:` and 64 lower-case hex digits."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def short(value: str | None) -> str:
+    """The first 12 hex digits of a digest, for people to read; `-` for None."""
+    return "-" if value is None else value.removeprefix("sha256:")[:12]
+
+
+def plain(value: object) -> JSON:
+    """The value as plain JSON types, so that what was handed in can be stored and hashed.
+
+    Takes mappings, sequences, sets (sorted), dataclasses, pydantic models, enums, paths and NumPy scalars.
+
+    Raises:
+        InvalidValue: for anything else, and for what `canonical` refuses.
+    """
+    return _plain(value, 0)
+
+
+def _plain(value: Any, depth: int) -> JSON:
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if type(value) in (int, float):
+        return value
+    if depth > MAX_DEPTH:
+        raise _too_deep()
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value)
+        return {_key(k): _plain(v, depth + 1) for k, v in items.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v, depth + 1) for v in cast("list[object]", value)]
+    if isinstance(value, (set, frozenset)):
+        members = [_plain(v, depth + 1) for v in cast("set[object]", value)]
+        return sorted(members, key=canonical)
+    if hasattr(value, "model_dump"):
+        return _plain(value.model_dump(mode="json"), depth + 1)
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        return {f: _plain(getattr(value, f), depth + 1) for f in value.__dataclass_fields__}
+    if hasattr(value, "item") and hasattr(value, "dtype") and getattr(value, "shape", None) == ():
+        return _plain(value.item(), depth + 1)
+    if isinstance(value, int):  # bool is above; IntEnum and friends
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if hasattr(value, "__fspath__"):
+        return str(value)
+    raise InvalidValue(
+        f"a value of type {type(value).__qualname__} has no JSON form",
+        do="Return plain values: None, bool, int, float, str, list, dict.",
+    )
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise InvalidValue(
+            f"a JSON object cannot have the key {key!r} ({type(key).__name__})",
+            do="Use strings as keys.",
+        )
+    return key
+
+
+def _too_deep() -> InvalidValue:
+    return InvalidValue(
+        f"a value nested more than {MAX_DEPTH} levels deep (or holding itself) cannot be stored",
+        do="Flatten it, or store it as text.",
+    )
+
+
+def _write(value: Any, put: Any, depth: int) -> None:
+    if value is None:
+        put("null")
+    elif value is True:
+        put("true")
+    elif value is False:
+        put("false")
+    elif isinstance(value, str):
+        put(_quote(value))
+    elif isinstance(value, int):
+        if not -_MAX_INT <= value <= _MAX_INT:
+            raise InvalidValue(
+                f"the integer {str(value)[:40]} is beyond ±(2**53 - 1), which JSON numbers hold exactly",
+                do="Store it as text.",
+            )
+        put(int.__repr__(value))
+    elif isinstance(value, float):
+        put(_number(value))
+    elif depth >= MAX_DEPTH:
+        raise _too_deep()
+    elif isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value)
+        keys = sorted((_key(k) for k in items), key=_utf16)
+        put("{")
+        for i, key in enumerate(keys):
+            put(("," if i else "") + _quote(key) + ":")
+            _write(items[key], put, depth + 1)
+        put("}")
+    elif isinstance(value, (list, tuple)):
+        put("[")
+        for i, member in enumerate(cast("list[object]", value)):
+            if i:
+                put(",")
+            _write(member, put, depth + 1)
+        put("]")
+    else:
+        raise InvalidValue(
+            f"a value of type {type(value).__qualname__} has no JSON form",
+            do="Use None, bool, int, float, str, list or dict.",
+        )
+
+
+def _utf16(key: str) -> bytes:
+    return key.encode("utf-16-be", "surrogatepass")
+
+
+def _number(x: float) -> str:
+    """ECMAScript's Number::toString (RFC 8785, section 3.2.2.3), from Python's shortest digits."""
+    if not math.isfinite(x):
+        raise InvalidValue(f"the number {x} has no JSON form", do="Leave it out, or store None.")
+    if x == 0:
+        return "0"
+    sign, text = ("-", repr(-x)) if x < 0 else ("", repr(x))
+    mantissa, _, exponent = text.partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    if fraction == "0":
+        fraction = ""
+    digits = (whole + fraction).lstrip("0")
+    point = len(whole) + int(exponent or 0)  # position of the point, counted from `whole`'s first digit
+    point -= len(whole + fraction) - len(digits)
+    digits = digits.rstrip("0")
+    k = len(digits)
+    if k <= point <= 21:
+        return sign + digits + "0" * (point - k)
+    if 0 < point <= 21:
+        return sign + digits[:point] + "." + digits[point:]
+    if -6 < point <= 0:
+        return sign + "0." + "0" * -point + digits
+    e = point - 1
+    tail = ("." + digits[1:]) if k > 1 else ""
+    return f"{sign}{digits[0]}{tail}e{'+' if e > 0 else '-'}{abs(e)}"

@@ -1,0 +1,202 @@
+"""Settings: the only reader of the environment and of `[tool.steelyard]`.
+
+Precedence, highest first: an argument in code or on the command line, `STEELYARD_*` (and the field's own
+`MLFLOW_TRACKING_URI`, `OPENAI_BASE_URL`, `OPENAI_API_KEY`), `[tool.steelyard]` in `pyproject.toml`, the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+from steelyard.core.errors import InvalidFile, InvalidValue
+
+__all__ = ["LM_MODES", "Settings", "find_root", "load_settings"]
+
+LM_MODES = ("auto", "live", "replay")
+_ON_INCONCLUSIVE = ("fail", "warn")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How Steelyard runs here.
+
+    Attributes:
+        root: The folder of the `pyproject.toml` with `[tool.steelyard]`, else the working directory.
+        prompts: Folder of the prompt files.
+        evals: Folder of the evals.
+        datasets: Folder where a dataset's name is looked up.
+        home: Folder of local state (store, evidence, recordings, reports); not committed.
+        lock: The prompt lock file, committed.
+        tracking_uri: MLflow's tracking URI; None means SQLite under `home`.
+        experiment: MLflow experiment of the runs.
+        lm: Which model answers: `local:smollm2`, `local:/path/model.gguf`, `openai:MODEL`, `fake`.
+        lm_mode: `auto` (replay what is recorded, record the rest), `live`, `replay`.
+        openai_base_url: Base address of the OpenAI-compatible endpoint, ending in `/v1`.
+        openai_api_key: Its key; never written anywhere.
+        baseline: The alias that candidates are compared with.
+        on_inconclusive: `fail` or `warn`.
+        concurrency: Most rows at once; None lets the model say.
+        row_timeout_s: Seconds for one row's task, retries included.
+    """
+
+    root: Path
+    prompts: Path
+    evals: Path
+    datasets: Path
+    home: Path
+    lock: Path
+    tracking_uri: str | None = None
+    experiment: str = "steelyard"
+    lm: str = "local:smollm2"
+    lm_mode: str = "auto"
+    openai_base_url: str | None = None
+    openai_api_key: str | None = None
+    baseline: str = "production"
+    on_inconclusive: str = "fail"
+    concurrency: int | None = None
+    row_timeout_s: float = 120.0
+
+    def __repr__(self) -> str:  # the key never shows
+        shown = {f.name: getattr(self, f.name) for f in fields(self)}
+        shown["openai_api_key"] = "***" if self.openai_api_key else None
+        return f"Settings({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+
+    def with_(self, **changes: Any) -> Settings:
+        """The settings with some values changed, checked like any other."""
+        return _checked(replace(self, **changes), "an argument")
+
+
+_PATHS = {
+    "prompts": "prompts",
+    "evals": "evals",
+    "datasets": "evals/datasets",
+    "home": ".steelyard",
+    "lock": "prompts/steelyard.lock",
+}
+_PLAIN: dict[str, type | tuple[type, ...]] = {
+    "tracking_uri": str,
+    "experiment": str,
+    "lm": str,
+    "lm_mode": str,
+    "openai_base_url": str,
+    "baseline": str,
+    "on_inconclusive": str,
+    "concurrency": int,
+    "row_timeout_s": (int, float),
+}
+_FIELDS_OWN = {
+    "tracking_uri": "MLFLOW_TRACKING_URI",
+    "experiment": "MLFLOW_EXPERIMENT_NAME",
+    "openai_base_url": "OPENAI_BASE_URL",
+    "openai_api_key": "OPENAI_API_KEY",
+}
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder at or above `start` whose `pyproject.toml` has `[tool.steelyard]`, else `start`."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        file = folder / "pyproject.toml"
+        if file.is_file() and b"[tool.steelyard" in file.read_bytes():
+            return folder
+    return here
+
+
+def load_settings(
+    start: Path | None = None, *, environ: Mapping[str, str] | None = None, **overrides: Any
+) -> Settings:
+    """The settings in force.
+
+    Args:
+        start: Where to look for `pyproject.toml`, upwards; the working directory if left out.
+        environ: The environment; `os.environ` if left out.
+        **overrides: Fields of `Settings`; a None is ignored.
+
+    Raises:
+        InvalidFile: `pyproject.toml` cannot be read, has an unknown key or a wrong value under `[tool.steelyard]`.
+        InvalidValue: an environment variable or an override has a wrong value.
+    """
+    env = os.environ if environ is None else environ
+    root = find_root(start)
+    table = _table(root / "pyproject.toml")
+    values: dict[str, Any] = {k: root / table.get(k, default) for k, default in _PATHS.items()}
+    values |= {k: table[k] for k in _PLAIN if k in table}
+    for key in (*_PATHS, *_PLAIN, "openai_api_key"):
+        own, field_s_own = f"STEELYARD_{key.upper()}", _FIELDS_OWN.get(key)
+        text = env.get(own) or (env.get(field_s_own) if field_s_own else None)
+        if text:
+            values[key] = root / text if key in _PATHS else _number(key, text, own)
+    values |= {k: v for k, v in overrides.items() if v is not None}
+    for key in _PATHS:
+        values[key] = Path(values[key])
+    return _checked(Settings(root=root, **values), "the settings")
+
+
+def _number(key: str, text: str, variable: str) -> Any:
+    if key not in ("concurrency", "row_timeout_s"):
+        return text
+    try:
+        return int(text) if key == "concurrency" else float(text)
+    except ValueError:
+        raise InvalidValue(f"{variable}={text!r} is no number", do="Set a number, or unset it.") from None
+
+
+def _table(file: Path) -> dict[str, Any]:
+    import tomllib
+
+    if not file.is_file():
+        return {}
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("steelyard", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidFile(file, f"not readable as TOML: {error}", do="Mend the file.") from None
+    for key, value in cast("dict[str, Any]", table).items():
+        wanted = str if key in _PATHS else _PLAIN.get(key)
+        if wanted is None:
+            import difflib
+
+            known = [*_PATHS, *_PLAIN]
+            close = difflib.get_close_matches(key, known, n=1)
+            raise InvalidFile(
+                file,
+                f"[tool.steelyard] has the unknown key {key!r}",
+                do=f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}.",
+                line=_line_of(file, key),
+            )
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise InvalidFile(
+                file,
+                f"[tool.steelyard] {key} = {value!r} has the wrong type",
+                do="Give a number." if wanted is not str else "Give a text in quotes.",
+                line=_line_of(file, key),
+            )
+    return table
+
+
+def _line_of(file: Path, key: str) -> int | None:
+    inside = False
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        text = line.strip()
+        if text.startswith("["):
+            inside = text.startswith("[tool.steelyard")
+        elif inside and text.partition("=")[0].strip().strip("\"'") == key:
+            return number
+    return None
+
+
+def _checked(settings: Settings, where: str) -> Settings:
+    for key, allowed in (("lm_mode", LM_MODES), ("on_inconclusive", _ON_INCONCLUSIVE)):
+        if getattr(settings, key) not in allowed:
+            raise InvalidValue(
+                f"{key} = {getattr(settings, key)!r} in {where} is not one of its values",
+                do=f"Use {' or '.join(allowed)}.",
+            )
+    if settings.concurrency is not None and settings.concurrency < 1:
+        raise InvalidValue(f"concurrency = {settings.concurrency}", do="Give 1 or more.")
+    if settings.row_timeout_s <= 0:
+        raise InvalidValue(f"row_timeout_s = {settings.row_timeout_s}", do="Give seconds above 0.")
+    return settings

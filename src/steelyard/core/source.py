@@ -1,0 +1,115 @@
+"""The digest of a function: its normalised source, its bound arguments, a declared version."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import io
+import textwrap
+import tokenize
+from collections.abc import Callable
+from typing import Any
+
+from steelyard.core.canonical import JSON, digest, plain
+from steelyard.core.errors import InvalidValue
+
+__all__ = ["function_digest", "normalised_source"]
+
+
+def normalised_source(source: str) -> str:
+    """The source without comments, blank lines, trailing blanks and common indentation.
+
+    Same text for the same code on every Python version (no unparsing).
+    """
+    source = textwrap.dedent(source)
+    lines = source.splitlines()
+    keep = [len(line) for line in lines]
+    inside_string = [False] * len(lines)
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                keep[token.start[0] - 1] = token.start[1]
+            elif token.end[0] > token.start[0] and token.type != tokenize.NEWLINE:
+                # A string over several lines: its lines are content and stay as they are.
+                for n in range(token.start[0] - 1, token.end[0] - 1):
+                    inside_string[n] = True
+    except (tokenize.TokenError, IndentationError):  # a lambda cut out of an expression
+        return "\n".join(line.rstrip() for line in lines if line.strip())
+    out: list[str] = []
+    for line, width, fixed in zip(lines, keep, inside_string, strict=True):
+        text = line if fixed else line[:width].rstrip()
+        if text or fixed:
+            out.append(text)
+    return "\n".join(out)
+
+
+def function_digest(function: Callable[..., Any], *, version: str | None = None) -> str:
+    """The identity of a function as `sha256:<hex>`.
+
+    Made of its name, normalised source, default arguments, `functools.partial` arguments, closure values
+    (plain values and other functions) and the declared version. Code it merely calls is not followed:
+    declare a `version` and raise it when that code changes its meaning.
+
+    Args:
+        function: A function, a method's function, a `functools.partial` or a callable instance's class.
+        version: Declared version; required where no source can be read or a closure value has no JSON form.
+
+    Raises:
+        InvalidValue: no source can be read, or a bound value has no JSON form, and no version is declared.
+    """
+    return digest(_describe(function, version, 0))
+
+
+def _describe(function: Any, version: str | None, depth: int) -> JSON:
+    bound: dict[str, JSON] = {}
+    while isinstance(function, functools.partial):
+        partial: functools.partial[Any] = function
+        bound |= {f"arg{i}": _bound(a, version, depth) for i, a in enumerate(partial.args)}
+        bound |= {k: _bound(v, version, depth) for k, v in partial.keywords.items()}
+        function = partial.func
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    try:
+        source = normalised_source(
+            inspect.getsource(function if hasattr(function, "__qualname__") else type(function))
+        )
+    except (OSError, TypeError):
+        if version is None:
+            raise InvalidValue(
+                f"the source of {name!r} cannot be read, so its identity is unknown",
+                do="Declare one: version='1', and raise it when the code changes.",
+            ) from None
+        source = None
+    for key, value in (getattr(function, "__kwdefaults__", None) or {}).items():
+        bound[f"default:{key}"] = _bound(value, version, depth)
+    for i, value in enumerate(getattr(function, "__defaults__", None) or ()):
+        bound[f"default:{i}"] = _bound(value, version, depth)
+    code = getattr(function, "__code__", None)
+    cells = getattr(function, "__closure__", None) or ()
+    for key, cell in zip(code.co_freevars if code else (), cells, strict=True):
+        try:
+            content = cell.cell_contents
+        except ValueError:
+            continue
+        if content is not function:
+            bound[f"closure:{key}"] = _bound(content, version, depth)
+    return {"name": name.rpartition(".")[2], "source": source, "bound": bound, "version": version}
+
+
+def _bound(value: Any, version: str | None, depth: int) -> JSON:
+    if callable(value) and not isinstance(value, type) and depth < 8:
+        return _describe(value, version, depth + 1)
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    declared = getattr(value, "digest", None)
+    if isinstance(declared, str):
+        return declared
+    try:
+        return plain(value)
+    except InvalidValue:
+        if version is not None:
+            return type(value).__qualname__
+        raise InvalidValue(
+            f"a value of type {type(value).__qualname__} bound into a function has no stable identity",
+            do="Declare one for the function: version='1', and raise it when the value changes its meaning.",
+        ) from None

@@ -1,0 +1,1 @@
+"""Statistics and the verdict. Pure: values in, verdict out."""

@@ -1,0 +1,120 @@
+"""What is demanded: requirements, and the policy they form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from steelyard.core.canonical import JSON, digest
+from steelyard.core.errors import InvalidValue
+
+__all__ = ["Policy", "Requirement", "RequirementKind", "at_least", "at_most", "not_worse_than"]
+
+RequirementKind = Literal["at_least", "at_most", "not_worse"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """One demand on one metric. Build it with `at_least`, `at_most` or `not_worse_than`.
+
+    Attributes:
+        kind: `at_least` and `at_most` compare with a number, `not_worse` with a baseline.
+        metric: The metric's name.
+        bound: The floor or ceiling, in the metric's own unit; None for `not_worse`.
+        baseline: The alias compared with; None for floors and ceilings.
+        margin: The tolerated loss: in the metric's own unit, or a share of the baseline if `relative`.
+        relative: Whether the margin is a share (metrics without a range only).
+    """
+
+    kind: RequirementKind
+    metric: str
+    bound: float | None = None
+    baseline: str | None = None
+    margin: float | None = None
+    relative: bool = False
+
+    def to_json(self) -> dict[str, JSON]:
+        """The requirement as a JSON object."""
+        return {f: getattr(self, f) for f in self.__dataclass_fields__}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, JSON]) -> Requirement:
+        """The requirement that `to_json` wrote."""
+        return cls(**value)
+
+    def __str__(self) -> str:
+        if self.kind == "not_worse":
+            margin = f"{self.margin:.3g}" if not self.relative else f"{self.margin:.3%}"
+            return f"{self.metric} not worse than {self.baseline} (margin {margin})"
+        return f"{self.metric} {'≥' if self.kind == 'at_least' else '≤'} {self.bound:g}"
+
+
+def at_least(metric: str, floor: float) -> Requirement:
+    """The mean of the metric is proven to be at least `floor`."""
+    return Requirement(kind="at_least", metric=metric, bound=float(floor))
+
+
+def at_most(metric: str, ceiling: float) -> Requirement:
+    """The mean of the metric is proven to be at most `ceiling` (latency, cost, length, error rates)."""
+    return Requirement(kind="at_most", metric=metric, bound=float(ceiling))
+
+
+def not_worse_than(baseline: str, metric: str, *, margin: float, relative: bool = False) -> Requirement:
+    """The candidate is proven not to lose `margin` or more against the baseline, example by example.
+
+    Args:
+        baseline: An alias, such as `"production"`.
+        metric: The metric's name.
+        margin: The tolerated loss, above 0, in the metric's own unit.
+        relative: Read the margin as a share of the baseline; for metrics without a range (latency, cost).
+
+    Raises:
+        InvalidValue: the margin is not above 0.
+    """
+    if not margin > 0:
+        raise InvalidValue(
+            f"margin={margin} for {metric!r}: no finite sample proves a loss of exactly nothing",
+            do="Give the loss you can live with, such as margin=0.02.",
+        )
+    return Requirement(
+        kind="not_worse", metric=metric, baseline=baseline, margin=float(margin), relative=relative
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """All requirements of a gate and the error rate they share.
+
+    Attributes:
+        requirements: At least one is needed to measure anything.
+        alpha: One-sided error rate of each question.
+        max_missing: Largest share of planned rows that may be missing or in error.
+    """
+
+    requirements: tuple[Requirement, ...]
+    alpha: float = 0.05
+    max_missing: float = 0.02
+
+    @cached_property
+    def digest(self) -> str:
+        """`sha256:<hex>` of the policy; the order of the requirements counts."""
+        return digest(self.to_json())
+
+    def to_json(self) -> dict[str, JSON]:
+        """The policy as a JSON object."""
+        return {
+            "requirements": [r.to_json() for r in self.requirements],
+            "alpha": self.alpha,
+            "max_missing": self.max_missing,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, JSON]) -> Policy:
+        """The policy that `to_json` wrote."""
+        return cls(
+            requirements=tuple(Requirement.from_json(r) for r in value["requirements"]),
+            alpha=value["alpha"],
+            max_missing=value["max_missing"],
+        )

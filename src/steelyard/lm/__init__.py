@@ -1,0 +1,1 @@
+"""Who answers: local and remote language models, record and replay, cost."""

@@ -1,0 +1,1 @@
+"""The shared tracking and registry core. The only room that imports mlflow."""
