@@ -11,11 +11,12 @@ import math
 import re
 from collections.abc import Mapping
 from json.encoder import encode_basestring as _quote  # pyright: ignore[reportPrivateImportUsage]
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from steelyard.core.errors import InvalidValue
 
-JSON = Any  # a JSON value: None, bool, int, float, str, list or mapping of them
+JSON: TypeAlias = Any
+"""A JSON value: None, bool, int, float, str, and lists and string-keyed mappings of them."""
 
 __all__ = ["JSON", "MAX_DEPTH", "canonical", "digest", "digest_bytes", "is_digest", "plain", "short"]
 

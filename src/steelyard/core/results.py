@@ -178,7 +178,9 @@ class Identity:
     @classmethod
     def from_json(cls, value: Mapping[str, JSON]) -> Identity:
         """The identity that `to_json` wrote."""
-        return cls(**{**value, "metrics": tuple(Metric.from_json(m) for m in value["metrics"])})
+        fields: dict[str, Any] = {**value}
+        fields["metrics"] = tuple(Metric.from_json(m) for m in value["metrics"])
+        return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

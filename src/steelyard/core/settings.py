@@ -1,7 +1,8 @@
 """Settings: the only reader of the environment and of `[tool.steelyard]`.
 
 Precedence, highest first: an argument in code or on the command line, `STEELYARD_*` (and the field's own
-`MLFLOW_TRACKING_URI`, `OPENAI_BASE_URL`, `OPENAI_API_KEY`), `[tool.steelyard]` in `pyproject.toml`, the default.
+`MLFLOW_TRACKING_URI`, `OPENAI_BASE_URL`, `OPENAI_API_KEY`), `[tool.steelyard]` in `pyproject.toml`, the
+default.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ def load_settings(
         **overrides: Fields of `Settings`; a None is ignored.
 
     Raises:
-        InvalidFile: `pyproject.toml` cannot be read, has an unknown key or a wrong value under `[tool.steelyard]`.
+        InvalidFile: `pyproject.toml` cannot be read, or has an unknown key or a wrong value under
+            `[tool.steelyard]`.
         InvalidValue: an environment variable or an override has a wrong value.
     """
     env = os.environ if environ is None else environ

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -91,11 +91,14 @@ class Policy:
         requirements: At least one is needed to measure anything.
         alpha: One-sided error rate of each question.
         max_missing: Largest share of planned rows that may be missing or in error.
+        report_only: Rows whose metadata has all of these values are reported and not weighed; the caller
+            leaves them out of what it hands to `decide`.
     """
 
     requirements: tuple[Requirement, ...]
     alpha: float = 0.05
     max_missing: float = 0.02
+    report_only: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @cached_property
     def digest(self) -> str:
@@ -108,6 +111,7 @@ class Policy:
             "requirements": [r.to_json() for r in self.requirements],
             "alpha": self.alpha,
             "max_missing": self.max_missing,
+            "report_only": dict(self.report_only),
         }
 
     @classmethod
@@ -117,4 +121,5 @@ class Policy:
             requirements=tuple(Requirement.from_json(r) for r in value["requirements"]),
             alpha=value["alpha"],
             max_missing=value["max_missing"],
+            report_only=value.get("report_only", {}),
         )

@@ -78,7 +78,9 @@ class Finding:
     @classmethod
     def from_json(cls, value: Mapping[str, JSON]) -> Finding:
         """The finding that `to_json` wrote."""
-        return cls(**{**value, "requirement": Requirement.from_json(value["requirement"])})
+        fields: dict[str, Any] = {**value}
+        fields["requirement"] = Requirement.from_json(value["requirement"])
+        return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
