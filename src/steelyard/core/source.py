@@ -70,9 +70,7 @@ def _describe(function: Any, version: str | None, depth: int) -> JSON:
     function = inspect.unwrap(getattr(function, "__func__", function))
     name = getattr(function, "__qualname__", type(function).__qualname__)
     try:
-        source = normalised_source(
-            inspect.getsource(function if hasattr(function, "__qualname__") else type(function))
-        )
+        source = _source_of(function)
     except (OSError, TypeError):
         if version is None:
             raise InvalidValue(
@@ -94,6 +92,26 @@ def _describe(function: Any, version: str | None, depth: int) -> JSON:
         if content is not function:
             bound[f"closure:{key}"] = _bound(content, version, depth)
     return {"name": name.rpartition(".")[2], "source": source, "bound": bound, "version": version}
+
+
+def _source_of(function: Any) -> JSON:
+    text = inspect.getsource(function if hasattr(function, "__qualname__") else type(function))
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_name != "<lambda>":
+        return normalised_source(text)
+    # The "source" of a lambda is its whole line; two on one line differ by where their code stands in it.
+    places = [p for p in code.co_positions() if None not in p and p[2] != p[3]]
+    lines = text.splitlines()
+    if not places:
+        return [normalised_source(text), list(code.co_varnames)]
+    first, last = min(p[0] for p in places), max(p[1] for p in places)
+    start = min(p[2] for p in places if p[0] == first)
+    end = max(p[3] for p in places if p[1] == last)
+    body = lines[first - code.co_firstlineno : last - code.co_firstlineno + 1]
+    encoded = [line.encode() for line in body]
+    encoded[-1] = encoded[-1][:end]
+    encoded[0] = encoded[0][start:]
+    return [[line.decode().strip() for line in encoded], list(code.co_varnames)]
 
 
 def _bound(value: Any, version: str | None, depth: int) -> JSON:

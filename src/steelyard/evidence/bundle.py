@@ -96,14 +96,15 @@ class EvidenceBundle:
         Raises:
             Corrupt: no seal, a file is missing, added or changed.
         """
-        seal = _read_json(self.folder / "seal.json")
-        present = {f for f in _files(self.folder) if f != "seal.json"}
-        if present != set(seal["files"]):
-            odd = sorted(present ^ set(seal["files"]))
-            raise Corrupt(self.folder, f"files missing or added since it was sealed: {odd[:3]}", do=_RESTORE)
-        for name, expected in seal["files"].items():
-            if _sha256(self.folder / name) != expected:
-                raise Corrupt(self.folder / name, "it is not what was sealed", do=_RESTORE)
+        file = self.folder / "seal.json"
+        now = _seal(self.folder)
+        if file.is_file() and file.read_bytes() == canonical(now):
+            return
+        stated: Any = _read_json(file).get("files")
+        if not isinstance(stated, dict):
+            raise Corrupt(file, "it is not what was sealed", do=_RESTORE)
+        odd = sorted(name for name in {*stated, *now["files"]} if stated.get(name) != now["files"].get(name))
+        raise Corrupt(self.folder, f"not what was sealed: {', '.join(odd[:3]) or 'seal.json'}", do=_RESTORE)
 
     @property
     def identity(self) -> Identity:
@@ -214,11 +215,7 @@ class EvidenceWriter:
             write_atomically(self.folder / "manifest.json", canonical(self.manifest))
         if verdict is not None:
             write_atomically(self.folder / "verdict.json", verdict)
-        seal = {
-            "format": FORMAT,
-            "files": {name: _sha256(self.folder / name) for name in _files(self.folder)},
-        }
-        write_atomically(self.folder / "seal.json", canonical(seal))
+        write_atomically(self.folder / "seal.json", canonical(_seal(self.folder)))
         return EvidenceBundle(folder=self.folder, manifest=self.manifest)
 
 
@@ -232,6 +229,10 @@ def _scores(folder: Path, manifest: Mapping[str, JSON]) -> Scores:
         planned=tuple((p[0], p[1]) for p in planned),
         rows=tuple(Row.from_json(r) for r in read_rows(folder / "rows.log")),
     )
+
+
+def _seal(folder: Path) -> dict[str, Any]:
+    return {"format": FORMAT, "files": {name: _sha256(folder / name) for name in _files(folder)}}
 
 
 def _files(folder: Path) -> list[str]:

@@ -1,0 +1,78 @@
+"""The `steelyard` command. Each command loads what it needs when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from steelyard.core.errors import SteelyardError
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "gate": ("steelyard.cli.gates:gate", "Decide gates: candidate against floors and baseline."),
+    "run": ("steelyard.cli.gates:run", "Run candidates and store their evidence, without a verdict."),
+    "plan": ("steelyard.cli.gates:plan", "Say what gates would cost and prove, before paying."),
+    "bless": ("steelyard.cli.gates:bless", "Set an alias for the first time, if the floors pass."),
+    "compare": ("steelyard.cli.evidence:compare", "Compare two evidence bundles or prompt versions."),
+    "evidence": ("steelyard.cli.evidence:evidence", "List, show and verify evidence bundles."),
+    "prompts": ("steelyard.cli.prompts:prompts", "The prompt registry."),
+    "models": ("steelyard.cli.models:models", "Language models on this machine."),
+    "ui": ("steelyard.cli.ui:ui", "Open MLflow's own UI on the store."),
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry[0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else f" There is {', '.join(_COMMANDS)}."
+            ctx.fail(f"no command {args[0]!r}.{hint}")
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="steelyard", message="steelyard %(version)s")
+def cli() -> None:
+    """Weigh every prompt, model and adapter before it replaces the one in production.
+
+    Exit codes: 0 pass, 1 fail, 2 wrong usage or an unusable file, 3 inconclusive, 4 unmeasurable.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; a `SteelyardError` becomes one sentence on stderr and exit code 2."""
+    try:
+        return cli.main(args=arguments, prog_name="steelyard")
+    except SteelyardError as error:
+        click.echo(f"steelyard: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

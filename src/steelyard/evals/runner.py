@@ -1,0 +1,240 @@
+"""The runner: planned rows in, durable rows out. Errors become failures of their row, never of the run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from steelyard.core.canonical import JSON, canonical, plain
+from steelyard.core.clock import monotonic
+from steelyard.core.dataset import Example
+from steelyard.core.errors import CallFailed, InvalidOutput, InvalidValue, ReplayMiss
+from steelyard.core.results import Row, Usage
+from steelyard.core.score import Failure, Score
+from steelyard.evals.task import Task
+from steelyard.evals.threads import DaemonThreads
+from steelyard.lm import call_scope, failure_of
+
+__all__ = ["Judged", "Plan", "Progress", "run_rows", "run_sync"]
+
+T = TypeVar("T")
+_MESSAGE = 2_000  # characters of an error's text that a row keeps
+
+
+class Judged(Protocol):
+    """Scores one row; the runner does not know evaluators."""
+
+    async def __call__(
+        self, example: Example, outputs: JSON, invalid: str | None, usage: Usage
+    ) -> tuple[Score, ...]:
+        """The scores of one output."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is to be run.
+
+    Attributes:
+        task: The function.
+        prompt: The prompt handed to it, or None.
+        lm: The model handed to it, or None.
+        examples: The examples.
+        trials: Repetitions of each.
+        concurrency: Most rows at once.
+        timeout_s: Seconds for one row's task.
+    """
+
+    task: Task
+    prompt: object
+    lm: object
+    examples: Sequence[Example]
+    trials: int = 1
+    concurrency: int = 1
+    timeout_s: float = 120.0
+
+    @property
+    def pairs(self) -> tuple[tuple[str, int], ...]:
+        """Every planned (example id, trial)."""
+        return tuple((e.id, t) for t in range(self.trials) for e in self.examples)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        planned: Rows to be run.
+        done: Rows that ended, failures included.
+        failed: Rows that ended in a failure.
+        usage: Sum over the rows.
+    """
+
+    planned: int = 0
+    done: int = 0
+    failed: int = 0
+    usage: Usage = field(default_factory=Usage)
+
+
+async def run_rows(
+    plan: Plan,
+    judged: Judged,
+    write: Callable[[Row], None],
+    *,
+    skip: frozenset[tuple[str, int]] = frozenset(),
+    tick: Callable[[Progress], None] | None = None,
+) -> None:
+    """Run every planned row that is not skipped, and write each as it ends.
+
+    Args:
+        plan: What to run.
+        judged: Scores one row.
+        write: Takes a finished row; durable when it returns. What it raises stops the run.
+        skip: Pairs that have a row already (a resumed run).
+        tick: Told after each row.
+    """
+    by_id = {e.id: e for e in plan.examples}
+    todo = [pair for pair in plan.pairs if pair not in skip]
+    progress = Progress(planned=len(plan.pairs), done=len(plan.pairs) - len(todo))
+    waiting = iter(todo)
+    threads = DaemonThreads()
+    stop: Failure | None = None
+
+    async def worker() -> None:
+        nonlocal stop
+        for example_id, trial in waiting:
+            example = by_id[example_id]
+            if stop is None:
+                row = await _run_row(plan, example, trial, judged, threads)
+                if row.failure and row.failure.kind == "auth":
+                    stop = row.failure
+            else:
+                row = _row(example, trial, failure=_cancelled(stop))
+            write(row)
+            progress.done += 1
+            progress.failed += row.failure is not None
+            progress.usage += row.usage
+            if tick:
+                tick(progress)
+
+    workers = [asyncio.create_task(worker()) for _ in range(min(plan.concurrency, len(todo)))]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for task in workers:
+            task.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        threads.close()
+
+
+async def _run_row(
+    plan: Plan, example: Example, trial: int, judged: Judged, threads: DaemonThreads
+) -> Row:
+    outputs: JSON = None
+    invalid: str | None = None
+    failure: Failure | None = None
+    began = monotonic()
+    with call_scope(example.id, trial) as calls:
+        try:
+            outputs = await asyncio.wait_for(_call(plan, example, threads), plan.timeout_s)
+            outputs = plain(outputs)
+            canonical(outputs)
+        except InvalidOutput as error:
+            invalid, outputs = error.reason[:_MESSAGE], _storable(error.output)
+        except TimeoutError as error:
+            failure = _failure(error, f"the task gave no answer within {plan.timeout_s:g} s")
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever user code raises is this row's failure
+            failure = _failure(error, None)
+        usage = calls.usage
+    seconds = monotonic() - began
+    if failure is not None:
+        return _row(example, trial, failure=failure, usage=usage, seconds=seconds)
+    # The evaluators' calls are recorded like the task's, but do not count as its usage.
+    with call_scope(example.id, trial):
+        scores = await judged(example, outputs, invalid, usage)
+    return _row(
+        example,
+        trial,
+        outputs=outputs,
+        invalid_output=invalid,
+        scores=scores,
+        usage=usage,
+        seconds=seconds,
+    )
+
+
+async def _call(plan: Plan, example: Example, threads: DaemonThreads) -> Any:
+    arguments = plan.task.arguments(example.inputs, plan.prompt, plan.lm)
+    if plan.task.is_async:
+        return await plan.task.function(**arguments)
+    return await threads.call(lambda: plan.task.function(**arguments))
+
+
+def _row(example: Example, trial: int, **fields: Any) -> Row:
+    slices = {
+        k: v if isinstance(v, str) else str(v).lower() if isinstance(v, bool) else str(v)
+        for k, v in example.metadata.items()
+        if isinstance(v, (str, int, float, bool))
+    }
+    return Row(example_id=example.id, trial=trial, cluster=example.cluster, slices=slices, **fields)
+
+
+def _storable(output: object) -> JSON:
+    try:
+        value = plain(output)
+        canonical(value)
+    except InvalidValue:
+        return repr(output)[:_MESSAGE].encode("utf-8", "replace").decode()
+    return value
+
+
+def _cancelled(cause: Failure) -> Failure:
+    return Failure(kind="cancelled", message=f"not run, because the run was stopped by: {cause.message}")
+
+
+def _failure(error: Exception, sentence: str | None) -> Failure:
+    """The failure that an exception of a task means."""
+    if isinstance(error, CallFailed):
+        return Failure(kind=error.kind, message=_clean(error.what), status=error.status)
+    if isinstance(error, ReplayMiss):
+        return Failure(kind="replay_miss", message=_clean(str(error)))
+    if sentence is not None and isinstance(error, TimeoutError):
+        return Failure(kind="timeout", message=sentence)
+    known = failure_of(error)
+    if known is not None:
+        return known
+    return Failure(kind="task", message=_clean(f"{type(error).__name__}: {error}"))
+
+
+def _clean(text: str) -> str:
+    return text[:_MESSAGE].encode("utf-8", "replace").decode()
+
+
+def run_sync(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, from sync code, also where an event loop already runs (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    outcome: list[Any] = []
+    context = contextvars.copy_context()
+
+    def inside() -> None:
+        try:
+            outcome.append((context.run(asyncio.run, work), None))
+        except BaseException as error:  # noqa: BLE001 - raised again on the caller's side
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=inside, name="steelyard-run")
+    thread.start()
+    thread.join()
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result

@@ -1,0 +1,74 @@
+"""Daemon threads for tasks that are not async: a hung one holds up neither the run nor the exit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["DaemonThreads"]
+
+_Job = tuple[Callable[[], Any], contextvars.Context, asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+
+
+class DaemonThreads:
+    """Runs sync functions off the event loop, in copies of the caller's context.
+
+    Unlike `ThreadPoolExecutor` its threads are daemons, and one that a timeout gave up on is replaced.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._idle = 0
+        self._threads = 0
+        self._lock = threading.Lock()
+
+    async def call(self, function: Callable[[], Any]) -> Any:
+        """The function's result; its exception, `SystemExit` included, is raised here."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        with self._lock:
+            self._jobs.put((function, contextvars.copy_context(), loop, future))
+            if self._idle > 0:
+                self._idle -= 1
+            else:
+                self._threads += 1
+                threading.Thread(target=self._work, name="steelyard-task", daemon=True).start()
+        return await future
+
+    def close(self) -> None:
+        """Let idle threads end."""
+        with self._lock:
+            for _ in range(self._threads):
+                self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            function, context, loop, future = job
+            try:
+                result, error = context.run(function), None
+            except BaseException as raised:  # noqa: BLE001 - handed to the awaiting side, whatever it is
+                result, error = None, raised
+            # The thread is idle before the caller hears of it, so that it can take the caller's next job.
+            with self._lock:
+                self._idle += 1
+            try:
+                loop.call_soon_threadsafe(_settle, future, result, error)
+            except RuntimeError:  # the loop is closed: the run was stopped, nobody waits
+                return
+            del job, function, context, future, result, error
+
+
+def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(result)
+    elif isinstance(error, (StopIteration, KeyboardInterrupt, SystemExit)):
+        # asyncio re-raises these out of the loop; a task that calls sys.exit must only fail its row.
+        future.set_exception(RuntimeError(f"the function raised {type(error).__name__}: {error}"))
+    else:
+        future.set_exception(error)

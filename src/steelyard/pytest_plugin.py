@@ -1,0 +1,154 @@
+"""The pytest plugin: inert, and imports nothing heavy, until a test asks for the `steelyard` fixture.
+
+    def test_support_intent(steelyard):
+        steelyard.gate(
+            classify,
+            dataset="support-intent",
+            prompt="support-intent",
+            evaluators=[exact_match("intent")],
+            require=[at_least("exact_match", 0.60), not_worse_than("production", "exact_match", margin=0.05)],
+        )
+
+The call itself decides. A verdict that blocks fails the test even if the test swallows the exception, and a
+test that asks for the fixture and runs no gate fails too: no vacuous green.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from steelyard.cli.session import EvalSession
+
+__all__ = ["eval_session"]
+
+_SESSION = pytest.StashKey["EvalSession"]()
+_USED = pytest.StashKey["Fixture"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options; each has its setting, so a project can fix it in `pyproject.toml`."""
+    group = parser.getgroup("steelyard", "Steelyard: gates on prompts and models")
+    group.addoption(
+        "--steelyard-lm",
+        choices=["auto", "live", "replay"],
+        default=None,
+        help="auto: replay recorded model calls and record new ones; live: always call; replay: never call.",
+    )
+    group.addoption(
+        "--steelyard-baseline",
+        metavar="ALIAS",
+        default=None,
+        help="Compare with this alias instead of the one each requirement names.",
+    )
+    group.addoption(
+        "--steelyard-on-inconclusive",
+        choices=["fail", "warn"],
+        default=None,
+        help="What an inconclusive verdict does to the test (default: fail).",
+    )
+    group.addoption(
+        "--steelyard-report",
+        metavar="FOLDER",
+        default=None,
+        help="Where index.html, summary.md and verdicts.json are written (default: .steelyard/report).",
+    )
+    group.addoption(
+        "--steelyard-mode",
+        choices=["gate", "run", "plan", "bless"],
+        default="gate",
+        help="gate: decide; run: record evidence only; plan: say what it would cost and prove; "
+        "bless: set an alias that is absent if the floors pass.",
+    )
+
+
+def eval_session(config: pytest.Config) -> EvalSession | None:
+    """The session behind the fixture, or None while no test has asked for it."""
+    return config.stash.get(_SESSION, None)
+
+
+class Fixture:
+    """What a test gets as `steelyard`."""
+
+    def __init__(self, session: EvalSession, test: str, node: str) -> None:
+        self._session, self._test, self._node = session, test, node
+        self.calls = 0
+        self.blocking: list[str] = []
+
+    @property
+    def settings(self) -> Any:
+        """The settings in force (`steelyard.core.settings.Settings`)."""
+        return self._session.workspace.settings
+
+    def gate(self, task: Any, /, **spec: Any) -> Any:
+        """The report of a gate; the test fails unless the gate passes.
+
+        Args:
+            task: The function under evaluation, or a `steelyard.Gate`.
+            **spec: The fields of `steelyard.Gate`; `name` is the test's name if left out.
+
+        Raises:
+            GateFailed: the verdict is fail, unmeasurable, or inconclusive without `warn`.
+        """
+        self.calls += 1
+        report, problem = self._session.run(task, spec, self._test)
+        if problem is not None:
+            self.blocking.append(str(problem))
+            raise problem
+        return report
+
+
+@pytest.fixture
+def steelyard(request: pytest.FixtureRequest) -> Iterator[Fixture]:
+    """Gates for this test: `steelyard.gate(task, dataset=..., evaluators=[...], require=[...])`."""
+    config = request.config
+    if _SESSION not in config.stash:
+        from steelyard.cli.session import EvalSession
+
+        config.stash[_SESSION] = EvalSession.of_pytest(config)
+    name = request.node.name
+    fixture = Fixture(config.stash[_SESSION], name.removeprefix("test_"), request.node.nodeid)
+    request.node.stash[_USED] = fixture
+    yield fixture
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a test green only if its gates are."""
+    report = yield
+    fixture = item.stash.get(_USED, None)
+    if fixture is None or call.when != "call":
+        return report
+    if report.passed and fixture.blocking:
+        report.outcome = "failed"
+        report.longrepr = "the test passed, but its gate did not:\n" + "\n".join(fixture.blocking)
+    elif report.passed and not fixture.calls:
+        report.outcome = "failed"
+        report.longrepr = (
+            "the test asks for the `steelyard` fixture but ran no gate, so nothing was measured. "
+            "Call steelyard.gate(...), or leave the fixture out."
+        )
+    elif report.failed and call.excinfo is not None and fixture.blocking:
+        # The verdict is the message: no traceback through the runner.
+        report.longrepr = str(call.excinfo.value)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """A line a requirement, then the examples that changed most, then where the report is."""
+    session = eval_session(config)
+    if session is not None:
+        session.summary(terminalreporter)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the local model and close the store."""
+    session = eval_session(config)
+    if session is not None:
+        session.close()
