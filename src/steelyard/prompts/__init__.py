@@ -1,1 +1,6 @@
-"""prompts"""
+"""Prompts: files that people review, typed variables, safe rendering, identity by digest."""
+
+from steelyard.prompts.load import load_prompt
+from steelyard.prompts.prompt import Prompt, Variable
+
+__all__ = ["Prompt", "Variable", "load_prompt"]
