@@ -1,1 +1,23 @@
-"""Statistics and the verdict. Pure: values in, verdict out."""
+"""Statistics and the verdict. Pure: values in, verdict out.
+
+`policy` and `verdict` are plain values; the names below them load NumPy and SciPy only when they are called.
+"""
+
+from steelyard.gates.decide import decide
+from steelyard.gates.policy import Policy, Requirement, at_least, at_most, not_worse_than
+from steelyard.gates.sentences import GUARANTEE, guarantee
+from steelyard.gates.verdict import Finding, Outcome, Verdict
+
+__all__ = [
+    "GUARANTEE",
+    "Finding",
+    "Outcome",
+    "Policy",
+    "Requirement",
+    "Verdict",
+    "at_least",
+    "at_most",
+    "decide",
+    "guarantee",
+    "not_worse_than",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -52,13 +53,24 @@ class Requirement:
 
 
 def at_least(metric: str, floor: float) -> Requirement:
-    """The mean of the metric is proven to be at least `floor`."""
-    return Requirement(kind="at_least", metric=metric, bound=float(floor))
+    """The mean of the metric is proven to be at least `floor`.
+
+    Raises:
+        InvalidValue: the floor is NaN or infinite.
+    """
+    return Requirement(kind="at_least", metric=metric, bound=_finite(floor, "floor", metric))
 
 
 def at_most(metric: str, ceiling: float) -> Requirement:
-    """The mean of the metric is proven to be at most `ceiling` (latency, cost, length, error rates)."""
-    return Requirement(kind="at_most", metric=metric, bound=float(ceiling))
+    """The mean of the metric is proven to be at most `ceiling` (latency, cost, length, error rates).
+
+    For a metric without a range whose values are all above 0, the mean is the geometric one: a few slow
+    answers do not hide what is typical, and the test stays calibrated.
+
+    Raises:
+        InvalidValue: the ceiling is NaN or infinite.
+    """
+    return Requirement(kind="at_most", metric=metric, bound=_finite(ceiling, "ceiling", metric))
 
 
 def not_worse_than(baseline: str, metric: str, *, margin: float, relative: bool = False) -> Requirement:
@@ -71,8 +83,9 @@ def not_worse_than(baseline: str, metric: str, *, margin: float, relative: bool 
         relative: Read the margin as a share of the baseline; for metrics without a range (latency, cost).
 
     Raises:
-        InvalidValue: the margin is not above 0.
+        InvalidValue: the margin is not above 0, or is infinite.
     """
+    _finite(margin, "margin", metric)
     if not margin > 0:
         raise InvalidValue(
             f"margin={margin} for {metric!r}: no finite sample proves a loss of exactly nothing",
@@ -81,6 +94,14 @@ def not_worse_than(baseline: str, metric: str, *, margin: float, relative: bool 
     return Requirement(
         kind="not_worse", metric=metric, baseline=baseline, margin=float(margin), relative=relative
     )
+
+
+def _finite(value: float, what: str, metric: str) -> float:
+    if not math.isfinite(value):
+        raise InvalidValue(
+            f"{what}={value} for {metric!r} is no number to compare with", do=f"Give a finite {what}."
+        )
+    return float(value)
 
 
 @dataclass(frozen=True, kw_only=True)
