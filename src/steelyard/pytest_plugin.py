@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
     from steelyard.cli.session import EvalSession
 
@@ -103,7 +103,7 @@ class Fixture:
 
 
 @pytest.fixture
-def steelyard(request: pytest.FixtureRequest) -> Iterator[Fixture]:
+def steelyard(request: pytest.FixtureRequest) -> Fixture:
     """Gates for this test: `steelyard.gate(task, dataset=..., evaluators=[...], require=[...])`."""
     config = request.config
     if _SESSION not in config.stash:
@@ -113,7 +113,7 @@ def steelyard(request: pytest.FixtureRequest) -> Iterator[Fixture]:
     name = request.node.name
     fixture = Fixture(config.stash[_SESSION], name.removeprefix("test_"), request.node.nodeid)
     request.node.stash[_USED] = fixture
-    yield fixture
+    return fixture
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,1 +1,1 @@
-"""cli"""
+"""The `steelyard` command."""

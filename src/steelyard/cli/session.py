@@ -117,9 +117,7 @@ class EvalSession:
         report = run_gate(gate, self.workspace)
         outcome = report.outcome
         self.outcomes.append(outcome)
-        if outcome == "pass" or (
-            outcome == "inconclusive" and self.settings.on_inconclusive == "warn"
-        ):
+        if outcome == "pass" or (outcome == "inconclusive" and self.settings.on_inconclusive == "warn"):
             return report, None
         sentence = to_terminal(report, colour=False, width=110)
         return report, GateFailed(sentence, verdict=report.verdict)
@@ -138,8 +136,7 @@ class EvalSession:
             gate = replace(gate, prompt=self.prompt)
         if self.baseline is not None:
             require = [
-                replace(r, baseline=self.baseline) if r.baseline is not None else r
-                for r in gate.require
+                replace(r, baseline=self.baseline) if r.baseline is not None else r for r in gate.require
             ]
             gate = replace(gate, require=require)
         return gate
@@ -194,7 +191,9 @@ class EvalSession:
             if report.outcome == "pass" and moved and report.baseline_source:
                 hints.append(f"steelyard prompts promote {candidate.name}")
             elif any("bless" in reason for reason in report.verdict.reasons):
-                hints.append(f"steelyard bless evals/   (sets {candidate.name}@production for the first time)")
+                hints.append(
+                    f"steelyard bless evals/   (sets {candidate.name}@production for the first time)"
+                )
         if any(r.outcome in ("fail", "inconclusive") for r in self.workspace.reports):
             hints.append("open the report: what got worse, side by side")
         return list(dict.fromkeys(hints))

@@ -1,1 +1,1 @@
-"""evals"""
+"""Tasks, evaluators, the runner, and the gate from end to end."""

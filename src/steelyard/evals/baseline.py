@@ -85,9 +85,7 @@ def find_baseline(
     )
 
 
-def stored_baseline(
-    workspace: Workspace, alias: str, subject: str, evidence: EvidenceInfo
-) -> Baseline:
+def stored_baseline(workspace: Workspace, alias: str, subject: str, evidence: EvidenceInfo) -> Baseline:
     """The baseline whose rows a stored bundle holds; its checksums are verified."""
     folder = workspace.store.open_evidence(evidence.id, workspace.evidence_folder)
     bundle = EvidenceBundle.open(folder)
@@ -104,13 +102,11 @@ def _stored(
     candidate: Identity,
     known: Mapping[str, str | None] | None,
 ) -> EvidenceInfo | None:
-    """The newest bundle of the version under the same yardstick: with the candidate's code, else as it went live."""
+    """The newest bundle under the same yardstick: with the candidate's code, else as the version went live."""
     found = workspace.store.evidence(name=name, subject=subject, yardstick=candidate.yardstick)
     wanted = [replace(candidate, subject=subject).candidate]
     if known is not None:
-        live = replace(
-            candidate, subject=subject, task=known["task"] or candidate.task, lm=known["lm"]
-        )
+        live = replace(candidate, subject=subject, task=known["task"] or candidate.task, lm=known["lm"])
         wanted.append(live.candidate)
     for digest in wanted:
         matching = [e for e in found if e.candidate == digest]
@@ -122,7 +118,7 @@ def _stored(
 def live_identity(
     workspace: Workspace, name: str, alias: str, subject: str, gate: str
 ) -> Mapping[str, str | None] | None:
-    """Task and model digests that a version went live with under a gate, from the lock or the ledger's evidence."""
+    """Task and model digests that a version went live with, from the lock or from the ledger's evidence."""
     if workspace.lock is not None:
         recorded = workspace.lock.identity(name, alias, subject, gate)
         if recorded is not None:

@@ -110,9 +110,7 @@ def prepare(spec: Gate, workspace: Workspace) -> Prepared:
     if not evaluators:
         reasons.append("no evaluator: nothing was measured. Give evaluators=[...].")
     if not spec.require:
-        reasons.append(
-            "no requirement: nothing was demanded, so nothing can pass. Give require=[...]."
-        )
+        reasons.append("no requirement: nothing was demanded, so nothing can pass. Give require=[...].")
     return Prepared(
         spec=spec,
         task=task,
@@ -143,9 +141,7 @@ def run_gate(spec: Gate, workspace: Workspace) -> GateReport:
         aliases = dict.fromkeys(r.baseline for r in policy.requirements if r.baseline is not None)
         how = f"Set the first one with: steelyard bless {spec.label} (it must pass its floors)."
         for alias in aliases:
-            baseline = find_baseline(
-                workspace, alias, prepared.identity, spec.label, how_to_bless=how
-            )
+            baseline = find_baseline(workspace, alias, prepared.identity, spec.label, how_to_bless=how)
             baselines.append(baseline)
             if baseline.reason is not None:
                 reasons.append(baseline.reason)
@@ -235,15 +231,11 @@ def _run_arm(
     return bundle
 
 
-def _run(
-    prepared: Prepared, workspace: Workspace, writer: EvidenceWriter, prompt: Any, title: str
-) -> None:
+def _run(prepared: Prepared, workspace: Workspace, writer: EvidenceWriter, prompt: Any, title: str) -> None:
     def tick(progress: Progress) -> None:
         workspace.say(title, progress)
 
-    async def judged(
-        example: Example, outputs: JSON, invalid: str | None, usage: Usage
-    ) -> tuple[Score, ...]:
+    async def judged(example: Example, outputs: JSON, invalid: str | None, usage: Usage) -> tuple[Score, ...]:
         if invalid is not None:
             return invalid_output_scores(prepared.evaluators, invalid)
         return await score_row(
@@ -275,9 +267,7 @@ def _writer(prepared: Prepared, workspace: Workspace, identity: Identity) -> Evi
     )
 
 
-def _scores(
-    prepared: Prepared, writer: EvidenceWriter, identity: Identity | None = None
-) -> Scores:
+def _scores(prepared: Prepared, writer: EvidenceWriter, identity: Identity | None = None) -> Scores:
     return Scores(
         identity=identity or prepared.identity,
         planned=prepared.pairs,
@@ -285,14 +275,10 @@ def _scores(
     )
 
 
-def _look(
-    workspace: Workspace, identity: Identity, subjects: dict[str, str | None], values: str
-) -> int:
+def _look(workspace: Workspace, identity: Identity, subjects: dict[str, str | None], values: str) -> int:
     """Which look this is at the pair on this data: the same values again are the same look."""
     seen: list[str] = []
-    for evidence in workspace.store.evidence(
-        candidate=identity.candidate, yardstick=identity.yardstick
-    ):
+    for evidence in workspace.store.evidence(candidate=identity.candidate, yardstick=identity.yardstick):
         if dict(evidence.baselines) == subjects and evidence.values not in seen:
             seen.append(evidence.values)
     return seen.index(values) + 1 if values in seen else len(seen) + 1
@@ -331,9 +317,7 @@ def _report(
         gate=prepared.spec.label,
         verdict=verdict,
         candidate=gated_part(candidate, prepared.advisory),
-        baselines={
-            b.alias: gated_part(b.scores, prepared.advisory) if b.scores else None for b in baselines
-        },
+        baselines={b.alias: gated_part(b.scores, prepared.advisory) if b.scores else None for b in baselines},
         inputs={e.id: dict(e.inputs) for e in prepared.dataset},
         references={e.id: e.reference_outputs for e in prepared.dataset},
         evidence_id=bundle.id,

@@ -131,9 +131,7 @@ async def run_rows(
         threads.close()
 
 
-async def _run_row(
-    plan: Plan, example: Example, trial: int, judged: Judged, threads: DaemonThreads
-) -> Row:
+async def _run_row(plan: Plan, example: Example, trial: int, judged: Judged, threads: DaemonThreads) -> Row:
     outputs: JSON = None
     invalid: str | None = None
     failure: Failure | None = None
@@ -149,7 +147,7 @@ async def _run_row(
             failure = _failure(error, f"the task gave no answer within {plan.timeout_s:g} s")
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever user code raises is this row's failure
+        except Exception as error:
             failure = _failure(error, None)
         usage = calls.usage
     seconds = monotonic() - began
@@ -228,7 +226,7 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
     def inside() -> None:
         try:
             outcome.append((context.run(asyncio.run, work), None))
-        except BaseException as error:  # noqa: BLE001 - raised again on the caller's side
+        except BaseException as error:
             outcome.append((None, error))
 
     thread = threading.Thread(target=inside, name="steelyard-run")

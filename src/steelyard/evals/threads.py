@@ -50,7 +50,7 @@ class DaemonThreads:
             function, context, loop, future = job
             try:
                 result, error = context.run(function), None
-            except BaseException as raised:  # noqa: BLE001 - handed to the awaiting side, whatever it is
+            except BaseException as raised:
                 result, error = None, raised
             # The thread is idle before the caller hears of it, so that it can take the caller's next job.
             with self._lock:

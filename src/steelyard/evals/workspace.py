@@ -70,9 +70,7 @@ class Workspace:
     @cached_property
     def recordings(self) -> Any:
         """The recorder beneath all model calls, switched on for the rest of the session."""
-        return self._stack.enter_context(
-            replaying(self.settings.home / "replay", self.settings.lm_mode)
-        )
+        return self._stack.enter_context(replaying(self.settings.home / "replay", self.settings.lm_mode))
 
     def lm(self, given: Any) -> LM:
         """The model of a gate: what it hands over, what it names, or the settings'."""
