@@ -102,7 +102,7 @@ def _stored(
     candidate: Identity,
     known: Mapping[str, str | None] | None,
 ) -> EvidenceInfo | None:
-    """The newest bundle under the same yardstick: with the candidate's code, else as the version went live."""
+    """The newest bundle under the same yardstick: with the candidate's code, else as it went live."""
     found = workspace.store.evidence(name=name, subject=subject, yardstick=candidate.yardstick)
     wanted = [replace(candidate, subject=subject).candidate]
     if known is not None:
