@@ -151,7 +151,7 @@ class Prompt:
         """
         if content.get("format") != FORMAT:
             raise InvalidValue(
-                f"prompt {name!r} is stored in format {content.get('format')!r}, this Steelyard reads {FORMAT}",
+                f"prompt {name!r} is stored in format {content.get('format')!r}, not {FORMAT}",
                 do="Update Steelyard.",
             )
         if odd := sorted(set(content) ^ _KEYS):
@@ -178,7 +178,7 @@ class Prompt:
             raise
         except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise InvalidValue(
-                f"the stored content of prompt {name!r} has the wrong shape ({type(error).__name__}: {error})",
+                f"the stored content of prompt {name!r} has a wrong shape ({type(error).__name__}: {error})",
                 do="Push the prompt again.",
             ) from None
         if expect is not None and prompt.digest != expect:
@@ -251,7 +251,7 @@ class Prompt:
                 )
             if not variable.accepts(value):
                 raise InvalidValue(
-                    f"variable {name!r} of prompt {self.name!r} is {variable.type}, not {type(value).__name__}",
+                    f"variable {name!r} of prompt {self.name!r} is {variable.type}, not {_type(value)}",
                     do=f"Hand in a value of type {variable.type}.",
                 )
             out[name] = value
@@ -407,6 +407,10 @@ def _nearest(name: str, known: Mapping[str, Variable]) -> str:
 
     close = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _type(value: object) -> str:
+    return f"{type(value).__name__} {value}" if isinstance(value, float) else type(value).__name__
 
 
 def _unknown(prompt: Prompt, name: str) -> InvalidValue:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,11 +48,7 @@ def read_prompt(name: str, path: Path, data: bytes | None = None) -> Prompt:
         model = FileModel.model_validate(raw)
     except ValidationError as error:
         raise _of_pydantic(document, error) from None
-    given, wheres = _messages(document, model, raw)
-    if document.value.get("syntax", "default") is None:
-        raise document.fault(
-            "'syntax' is empty", do="Write 'syntax: jinja', or leave it out.", where=("syntax",)
-        )
+    given, wheres = _messages(document, model)
     try:
         return Prompt(
             name=name,
@@ -92,8 +88,8 @@ def _long_form(value: Mapping[str, JSON]) -> dict[str, JSON]:
 
 
 def _messages(
-    document: Document, model: FileModel, raw: Mapping[str, JSON]
-) -> tuple[tuple[dict[str, JSON], ...], Any]:
+    document: Document, model: FileModel
+) -> tuple[tuple[dict[str, JSON], ...], Callable[[Where], Where]]:
     """The messages, and what turns a place in the prompt into a place in the file."""
     if model.template is not None and model.messages is not None:
         raise document.fault(
@@ -118,7 +114,11 @@ def _messages(
     for message in messages:
         if message["content"] is None and message.get("tool_calls"):
             del message["content"]
-    return messages, lambda where: where
+    return messages, _same
+
+
+def _same(where: Where) -> Where:
+    return where
 
 
 def _variable(document: Document, name: str, model: VariableModel) -> Variable:

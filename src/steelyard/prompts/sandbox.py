@@ -1,7 +1,7 @@
 """Jinja, for prompts that ask for it: the immutable sandbox, plain values, an allow-list and budgets.
 
-The template's tree is checked against a list of what is allowed, so whatever Jinja has or gets beyond
-that (attributes, calls, macros, includes, `set` blocks) is refused when the prompt is loaded. What is left can
+The template's tree is checked against a list of what is allowed, so whatever Jinja has or gets beyond that
+(attributes, calls, macros, includes, `set` blocks) is refused when the prompt is loaded. What is left can
 only loop, choose and print; loops, output and time are counted while it renders.
 """
 
@@ -140,13 +140,23 @@ def _edge(last: bool) -> Callable[[Any], Any]:
     return pick
 
 
+def _on_text(change: Callable[[str], str]) -> Callable[[Any], str]:
+    return lambda value: change(_text(value))
+
+
+def _dumped(value: Any) -> str:
+    if isinstance(value, StrictUndefined):
+        raise InvalidValue("tojson got an undefined value", do=_LOOK)
+    return _text(json.dumps(value, ensure_ascii=False))
+
+
 _FILTERS: dict[str, Callable[..., Any]] = {
-    "upper": lambda v: _text(v).upper(),
-    "lower": lambda v: _text(v).lower(),
-    "trim": lambda v: _text(v).strip(),
-    "title": lambda v: _text(v).title(),
-    "capitalize": lambda v: _text(v).capitalize(),
-    "tojson": lambda v: _text(_dumped(v)),
+    "upper": _on_text(str.upper),
+    "lower": _on_text(str.lower),
+    "trim": _on_text(str.strip),
+    "title": _on_text(str.title),
+    "capitalize": _on_text(str.capitalize),
+    "tojson": _dumped,
     "join": _joined,
     "indent": _indented,
     "sort": _sorted,
@@ -170,7 +180,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     def __init__(self) -> None:
         super().__init__(
             undefined=StrictUndefined,
-            autoescape=False,  # noqa: S701 - prompts are text, not HTML
+            autoescape=False,
             finalize=_printed,
             keep_trailing_newline=True,
             trim_blocks=True,
@@ -299,7 +309,7 @@ def _check(tree: nodes.Template, source: str, where: Where) -> frozenset[str]:
         if problem is not None:
             raise Fault(
                 f"the Jinja template uses {problem}, which is not allowed",
-                do="Allowed: {{ name }}, {{ name['key'] }}, if, for, tests and simple filters over plain values.",
+                do="Allowed: {{ name }}, {{ name['key'] }}, if, for, tests and simple filters.",
                 where=where,
                 offset=_offset(source, node.lineno),
             )
@@ -382,12 +392,6 @@ def _plain_list(value: Any) -> list[Any]:
     if type(value) not in (list, tuple, str, dict, _Counted):
         raise InvalidValue(f"a filter for lists got {_kind(value)}", do="Give it a list.")
     return list.copy(value) if isinstance(value, list) else list(value)
-
-
-def _dumped(value: Any) -> str:
-    if isinstance(value, StrictUndefined):
-        raise InvalidValue("tojson got an undefined value", do=_LOOK)
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _printed(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""YAML as people mean it: one document of plain values, no tags, no duplicate keys, every value with its line.
+"""YAML as people mean it: one document of plain values, no tags or duplicate keys, each with its line.
 
 Unquoted `yes`, `no`, `on`, `off` and dates are text, as in YAML 1.2: a label `no` never becomes false.
 """
@@ -37,9 +37,7 @@ _RESOLVERS = (
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader with YAML 1.2's plain scalars; only its nodes are used, none of its constructors."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}
+    """PyYAML's safe loader with YAML 1.2's plain scalars; only its nodes are used, no constructor."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -49,6 +47,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+_Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in _RESOLVERS:
     _Loader.add_implicit_resolver(_tag, _pattern, _first)
     _Dumper.add_implicit_resolver(_tag, _pattern, _first)
@@ -102,8 +101,8 @@ def read_yaml(path: Path, data: bytes | None = None, *, scale: int = 1) -> Docum
         scale: How many times larger than a prompt it may be.
 
     Raises:
-        InvalidFile: it cannot be read, is empty or too large, is not UTF-8, is no YAML, has a duplicate key, a
-            tag, too many or too deeply nested values.
+        InvalidFile: it cannot be read, is empty or too large, is not UTF-8, is no YAML, has a duplicate key,
+            a tag, too many or too deeply nested values.
     """
     if data is None:
         try:
@@ -134,7 +133,7 @@ def read_yaml(path: Path, data: bytes | None = None, *, scale: int = 1) -> Docum
 
 
 def dump(value: JSON) -> str:
-    """The value as YAML that `read_yaml` reads back: sorted keys, long text as blocks, same bytes every time."""
+    """The value as YAML that `read_yaml` reads back: sorted keys, text of several lines as blocks."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=100_000, indent=2)
 
 
@@ -280,6 +279,6 @@ class _Builder:
         return InvalidFile(
             self.path,
             f"the YAML tag {shown!r} is not allowed",
-            do="Prompts are plain text, numbers, lists and objects: take the tag out, or quote a text that begins with '!'.",
+            do="Take it out: only plain values count. Quote a text that begins with '!'.",
             line=line,
         )
