@@ -25,7 +25,8 @@ class GateReport:
         inputs: Inputs of each example, by example id.
         references: Reference outputs of each example, by example id.
         evidence_id: The candidate's evidence bundle.
-        baseline_source: By alias, where its rows come from: `"stored evidence <id>"`, `"run anew"`, `"identical"`.
+        baseline_source: By alias, where its rows come from: `"stored evidence <id>"`, `"run anew"` or
+            `"identical"`.
         prompt_name: The prompt weighed; None where the task uses none.
         prompt_texts: Prompt texts under `"candidate"` and each alias, for the prompt diff.
         git_revision: The commit the code was at.

@@ -1,0 +1,62 @@
+"""HTML and SVG by construction: what is not `Markup` is escaped, so nobody can forget to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import TypeAlias
+
+from steelyard.report.text import one_line, visible
+
+__all__ = ["Child", "Markup", "el", "join"]
+
+
+class Markup(str):
+    """Text that is markup already. Only `el` and `join` make it."""
+
+    __slots__ = ()
+
+
+Child: TypeAlias = "str | int | Iterable[Child] | None"
+"""What an element holds: markup, text (escaped, invisible characters shown), lists of them, or nothing."""
+
+_VOID = frozenset({"br", "hr", "meta", "link", "wbr"})
+
+
+def el(tag: str, *children: Child, cls: str | None = None, **attributes: str | int | float | None) -> Markup:
+    """An element; an attribute that is None is left out, `_` in a name becomes `-`.
+
+    Args:
+        tag: The element's name.
+        *children: What it holds.
+        cls: Its classes.
+        **attributes: Its attributes; values are escaped. There is no `style`: the content security policy
+            forbids it.
+    """
+    named = ({"class": cls} if cls else {}) | attributes
+    parts = [f"<{tag}"]
+    for name, value in named.items():
+        if value is not None:
+            shown = escape(one_line(value) if isinstance(value, str) else f"{value:g}", quote=True)
+            parts.append(f' {name.strip("_").replace("_", "-")}="{shown}"')
+    parts.append(">")
+    if tag not in _VOID:
+        parts += [join(children), f"</{tag}>"]
+    return Markup("".join(parts))
+
+
+def join(children: Iterable[Child]) -> Markup:
+    """Children one after the other."""
+    return Markup("".join(_render(child) for child in children))
+
+
+def _render(child: Child) -> str:
+    if child is None:
+        return ""
+    if isinstance(child, Markup):
+        return child
+    if isinstance(child, str):
+        return escape(visible(child), quote=True)
+    if isinstance(child, int):
+        return str(child)
+    return join(child)
