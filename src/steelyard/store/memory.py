@@ -14,7 +14,7 @@ from steelyard.core.canonical import JSON, canonical
 from steelyard.core.clock import stamp
 from steelyard.core.errors import Conflict, InvalidValue, NotFound, Refused
 from steelyard.store.protocol import EvidenceInfo, Kind, LedgerEntry, RunRecord, Version
-from steelyard.store.select import check_entry, check_kind, check_target, not_found, pick
+from steelyard.store.select import check_entry, check_evidence_id, check_kind, check_target, not_found, pick
 
 __all__ = ["MemoryStore"]
 
@@ -149,6 +149,7 @@ class MemoryStore:
 
     def add_evidence(self, info: EvidenceInfo, folder: Path, run: RunRecord) -> EvidenceInfo:
         """Keep a copy of a sealed bundle, once."""
+        check_evidence_id(info.id)
         with self._lock:
             if info.id in self._evidence:
                 return self._evidence[info.id][0]
@@ -183,6 +184,7 @@ class MemoryStore:
 
     def open_evidence(self, evidence_id: str, to: Path) -> Path:
         """The bundle's folder, written to `to/<id>` unless it is there."""
+        check_evidence_id(evidence_id)
         with self._lock:
             if evidence_id not in self._evidence:
                 raise NotFound("evidence", evidence_id, existing=self._evidence, where=self.uri)

@@ -11,11 +11,12 @@ from steelyard.core.errors import InvalidValue, NotFound
 from steelyard.core.ref import check_alias, check_name
 from steelyard.store.protocol import Kind, LedgerEntry, Version
 
-__all__ = ["ACTIONS", "check_entry", "check_kind", "check_target", "not_found", "pick"]
+__all__ = ["ACTIONS", "check_entry", "check_evidence_id", "check_kind", "check_target", "not_found", "pick"]
 
 ACTIONS = ("promote", "rollback", "bless", "lock", "remove")
 """The moves that an alias can make."""
 
+_EVIDENCE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _PREFIX = re.compile(r"(sha256:)?[0-9a-f]{6,64}")
 
 
@@ -67,6 +68,19 @@ def check_entry(entry: LedgerEntry) -> None:
     if entry.forced and not (entry.reason or "").strip():
         raise InvalidValue(
             f"a forced move of alias {entry.alias!r} without a reason", do="Say why in `reason`."
+        )
+
+
+def check_evidence_id(evidence_id: str) -> None:
+    """Nothing, if the id is safe as the name of a folder.
+
+    Raises:
+        InvalidValue: it is not.
+    """
+    if not _EVIDENCE_ID.fullmatch(evidence_id):
+        raise InvalidValue(
+            f"{evidence_id[:80]!r} is no id of evidence",
+            do="Use letters, digits, '_', '.' and '-', at most 200, not beginning with '.' or '-'.",
         )
 
 
