@@ -1,6 +1,8 @@
 """Evaluators: plain values that score one row. Factories record their arguments; functions are decorated."""
 
 from steelyard.evals.evaluators.base import Evaluator, Sample
+from steelyard.evals.evaluators.function import evaluator
+from steelyard.evals.evaluators.judge import judge
 from steelyard.evals.evaluators.resources import cost, latency, output_tokens
 from steelyard.evals.evaluators.scoring import (
     EVALUATORS,
@@ -17,9 +19,11 @@ __all__ = [
     "Sample",
     "contains",
     "cost",
+    "evaluator",
     "exact_match",
     "invalid_output_scores",
     "json_schema",
+    "judge",
     "latency",
     "length",
     "numeric_close",
