@@ -1,0 +1,196 @@
+"""An OpenAI-compatible endpoint as an `LM`, through the `openai` package."""
+
+from __future__ import annotations
+
+import threading
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from steelyard.core.canonical import digest
+from steelyard.core.chat import ChatRequest, Completion
+from steelyard.core.clock import monotonic
+from steelyard.core.errors import CallFailed, InvalidValue, MissingExtra
+from steelyard.core.results import Usage
+from steelyard.lm.cost import price
+from steelyard.lm.failures import call_failed
+from steelyard.lm.transport import MARK
+from steelyard.lm.wire import Reply, read_reply
+
+if TYPE_CHECKING:
+    import openai
+
+__all__ = ["MAX_RETRIES", "OpenAILM"]
+
+MAX_RETRIES = 5
+_PATH = "/chat/completions"
+
+
+class OpenAILM:
+    """A chat model behind an OpenAI-compatible endpoint.
+
+    Args:
+        model: The model's name, used where a request names none.
+        base_url: Address ending in `/v1`; OpenAI's own if left out.
+        api_key: The key; never written anywhere, never part of the identity.
+        timeout_s: Seconds for one attempt.
+        max_retries: Attempts after the first, at most 5; `Retry-After` is honoured.
+        concurrency: Most calls at once.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout_s: float = 60.0,
+        max_retries: int = MAX_RETRIES,
+        concurrency: int = 8,
+    ) -> None:
+        if not 0 <= max_retries <= MAX_RETRIES:
+            raise InvalidValue(f"max_retries = {max_retries}", do=f"Give 0 to {MAX_RETRIES}.")
+        if not model:
+            raise InvalidValue(
+                "an endpoint needs a model's name", do="Write openai:MODEL, as in openai:gpt-5-mini."
+            )
+        self.name = model
+        self.digest = digest({"api": "openai", "model": model})
+        self.concurrency = concurrency
+        self._options: dict[str, Any] = {
+            "base_url": base_url,
+            "timeout": timeout_s,
+            "max_retries": max_retries,
+        }
+        self._key = api_key
+        self._sync: openai.OpenAI | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    def openai_client(self) -> openai.OpenAI:
+        """The `openai.OpenAI` client that calls go through, for tasks that want the package itself."""
+        with self._lock:
+            if self._sync is None:
+                module = _openai()
+                with _as_call_failed():
+                    self._sync = module.OpenAI(api_key=self._key, **self._client_options(module, sync=True))
+            return self._sync
+
+    def async_openai_client(self) -> openai.AsyncOpenAI:
+        """A new `openai.AsyncOpenAI` client for this model; a client belongs to one event loop, so none is kept."""
+        module = _openai()
+        with _as_call_failed():
+            return module.AsyncOpenAI(api_key=self._key, **self._client_options(module, sync=False))
+
+    def complete(self, request: ChatRequest) -> Completion:
+        """The completion of a request.
+
+        Raises:
+            CallFailed: no usable completion, with its kind. ReplayMiss: replay mode and no recording.
+        """
+        arguments, client = self._arguments(request), self.openai_client()
+        since = monotonic()
+        with _as_call_failed():
+            raw = client.chat.completions.with_raw_response.create(**arguments)
+            return self._completion(raw.http_response, monotonic() - since)
+
+    async def acomplete(self, request: ChatRequest) -> Completion:
+        """`complete`, awaited."""
+        arguments = self._arguments(request)
+        async with self.async_openai_client() as client:
+            since = monotonic()
+            with _as_call_failed():
+                raw = await client.chat.completions.with_raw_response.create(**arguments)
+                return self._completion(raw.http_response, monotonic() - since)
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        with self._lock:
+            client, self._sync = self._sync, None
+        if client is not None:
+            client.close()
+
+    def _client_options(self, module: Any, *, sync: bool) -> dict[str, Any]:
+        return dict(self._options)
+
+    def _arguments(self, request: ChatRequest) -> dict[str, Any]:
+        arguments = {"model": self.name, **request.to_openai()}
+        if arguments.get("stream"):
+            raise InvalidValue(
+                "a prompt asks for stream: true, and a completion comes whole",
+                do="Leave it out, or stream with openai_client() inside the task.",
+            )
+        known = _known_arguments()
+        if extra := {k: arguments.pop(k) for k in list(arguments) if k not in known}:
+            # Parameters of other servers (grammar, top_k) go into the body as they are.
+            arguments["extra_body"] = {**(arguments.get("extra_body") or {}), **extra}
+        return arguments
+
+    def _completion(self, response: Any, seconds: float) -> Completion:
+        reply = read_reply(_PATH, response.headers.get("content-type", ""), response.content)
+        if reply.problem is not None or reply.data is None:
+            what = reply.problem or "the provider answered with a stream to a request for a whole answer"
+            raise CallFailed("provider", what, status=response.status_code, retryable=True)
+        choice = reply.data["choices"][0]
+        message = choice["message"]
+        usage = response.extensions.get(MARK)
+        if usage is None:
+            usage = Usage(
+                calls=1,
+                input_tokens=reply.input_tokens,
+                output_tokens=reply.output_tokens,
+                cost_usd=self._cost(reply, str(response.request.url)),
+                latency_s=seconds,
+            )
+        return Completion(
+            text=message.get("content") or message.get("refusal") or "",
+            tool_calls=tuple(message.get("tool_calls") or ()),
+            finish_reason=choice.get("finish_reason"),
+            model=reply.model,
+            usage=usage,
+        )
+
+    def _cost(self, reply: Reply, url: str) -> float | None:
+        if not reply.counted:
+            return None
+        return price(
+            reply.model,
+            url=url,
+            input_tokens=reply.input_tokens,
+            output_tokens=reply.output_tokens,
+            cached_tokens=reply.cached_tokens,
+        )
+
+
+def _openai() -> Any:
+    if find_spec("openai") is None:
+        raise MissingExtra("openai", extra="evals", needed_for="A language model")
+    import openai
+
+    return openai
+
+
+_KNOWN: list[frozenset[str]] = []
+
+
+def _known_arguments() -> frozenset[str]:
+    if not _KNOWN:
+        import inspect
+
+        from openai.resources.chat.completions import Completions
+
+        _KNOWN.append(frozenset(inspect.signature(Completions.create).parameters) - {"self"})
+    return _KNOWN[0]
+
+
+class _as_call_failed:  # noqa: N801  (reads as a word after `with`)
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, CallFailed):
+            from steelyard.core.errors import SteelyardError
+
+            if not isinstance(error, SteelyardError) and (failed := call_failed(error)) is not None:
+                raise failed from error

@@ -1,0 +1,56 @@
+"""Models by name: `local:smollm2`, `local:/path/model.gguf`, `openai:MODEL`, and what plugins add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from steelyard.core.plugins import Registry
+from steelyard.core.settings import Settings
+from steelyard.lm.protocol import LM
+
+__all__ = ["MODELS", "open_lm"]
+
+Opener = Callable[[str, Settings], LM]
+
+MODELS: Registry[Opener] = Registry("kind of model", "steelyard.models")
+"""Openers by the word before the colon; a plugin's entry point names a function `(rest, settings) -> LM`."""
+
+
+def open_lm(spec: str, settings: Settings) -> LM:
+    """The model of a name.
+
+    Args:
+        spec: `kind:rest`; a plugin's kind may stand without a rest.
+        settings: Base address and key of endpoints, the home of local state, and the mode: in replay mode a
+            model need not be installed.
+
+    Raises:
+        NotFound: no such kind (or, in the other modes, no such weights). InvalidValue: a model's name is missing.
+    """
+    kind, _, rest = spec.partition(":")
+    return MODELS.get(kind)(rest, settings)
+
+
+def _local(rest: str, settings: Settings) -> LM:
+    from steelyard.lm.local_lm import LocalLM
+
+    path = rest or "smollm2"
+    if path != "smollm2" and not path.startswith("~"):
+        path = str(settings.root / path)
+    model = LocalLM(path, home=settings.home, timeout_s=settings.row_timeout_s)
+    if settings.lm_mode != "replay":
+        model.require_weights()  # one sentence now instead of one a row
+    return model
+
+
+def _openai(rest: str, settings: Settings) -> LM:
+    from steelyard.lm.openai_lm import OpenAILM
+
+    key = settings.openai_api_key
+    if key is None and (settings.lm_mode == "replay" or settings.openai_base_url is not None):
+        key = "none"  # replay asks nobody, and most servers of one's own want no key
+    return OpenAILM(rest, settings.openai_base_url, key, concurrency=settings.concurrency or 8)
+
+
+MODELS.add("local", lambda: _local)
+MODELS.add("openai", lambda: _openai)

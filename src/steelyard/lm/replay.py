@@ -1,0 +1,143 @@
+"""Record and replay: put beneath every client that stands on httpx, only while a session or a scope is open."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from steelyard.core.errors import ReplayMiss
+from steelyard.lm.scope import Calls, Session, current, open_scope, open_session
+
+__all__ = ["call_scope", "replaying"]
+
+
+@contextmanager
+def replaying(folder: Path, mode: str = "auto") -> Generator[Session]:
+    """A session: requests made in its scopes are answered from recordings, or recorded.
+
+    Args:
+        folder: Where the recordings lie.
+        mode: `auto`: what is recorded is replayed, the rest goes out and is recorded. `live`: everything goes out
+            and is recorded. `replay`: nothing goes out; a request without a recording raises `ReplayMiss`, a
+            damaged recording `Corrupt`, and any other connection of a scope is refused at the socket.
+
+    Threads see the session if they run in a copy of the context (`contextvars.copy_context().run`).
+    """
+    with _hooked(block_sockets=mode == "replay"), open_session(Path(folder), mode) as session:
+        yield session
+
+
+@contextmanager
+def call_scope(example_id: str, trial: int = 0) -> Generator[Calls]:
+    """The calls of one trial of one example: usage, failures and log of what runs inside.
+
+    Outside of a session it only counts. The key of a request holds the trial and how many identical requests came
+    before it in this scope, not the example: two examples that ask the same share an answer at the same trial.
+
+    Raises:
+        ReplayMiss, Corrupt: at its end, when a request was refused, even if the code inside caught that.
+    """
+    with _hooked(block_sockets=False), open_scope(example_id, trial) as calls:
+        yield calls
+
+
+_LOCK = threading.RLock()
+_uses = {"http": 0, "sockets": 0}
+_undo: dict[str, list[Callable[[], None]]] = {"http": [], "sockets": []}
+
+
+@contextmanager
+def _hooked(*, block_sockets: bool) -> Generator[None]:
+    wanted = ("http", "sockets") if block_sockets else ("http",)
+    with _LOCK:
+        for kind in wanted:
+            _uses[kind] += 1
+            if _uses[kind] == 1:
+                _undo[kind] = _hook_http() if kind == "http" else _hook_sockets()
+    try:
+        yield
+    finally:
+        with _LOCK:
+            for kind in wanted:
+                _uses[kind] -= 1
+                if _uses[kind] == 0:
+                    for undo in reversed(_undo[kind]):
+                        undo()
+                    _undo[kind] = []
+
+
+def _hook_http() -> list[Callable[[], None]]:
+    from steelyard.lm.transport import exchange, exchange_async
+
+    undo: list[Callable[[], None]] = []
+    for name in ("httpx2", "httpx"):
+        if find_spec(name) is None:
+            continue
+        module = importlib.import_module(name)
+        undo.append(_replace(module.HTTPTransport, "handle_request", _sync(module, exchange)))
+        undo.append(
+            _replace(module.AsyncHTTPTransport, "handle_async_request", _async(module, exchange_async))
+        )
+    return undo
+
+
+def _sync(module: Any, exchange: Any) -> Callable[[Any], Any]:
+    def around(original: Any) -> Any:
+        def handle_request(self: Any, request: Any) -> Any:
+            return exchange(module, lambda r: original(self, r), request)
+
+        return handle_request
+
+    return around
+
+
+def _async(module: Any, exchange_async: Any) -> Callable[[Any], Any]:
+    def around(original: Any) -> Any:
+        async def handle_async_request(self: Any, request: Any) -> Any:
+            return await exchange_async(module, lambda r: original(self, r), request)
+
+        return handle_async_request
+
+    return around
+
+
+def _hook_sockets() -> list[Callable[[], None]]:
+    """Refuse connections of a replayed scope that no HTTP transport of ours saw (requests, aiohttp, drivers)."""
+
+    def around(original: Any) -> Any:
+        def connect(self: socket.socket, address: Any) -> Any:
+            calls = current()
+            remote = self.family in (socket.AF_INET, socket.AF_INET6)
+            if remote and calls is not None and calls.session is not None and calls.session.mode == "replay":
+                asked = f"a connection to {address[0]}:{address[1]}"
+                error = ReplayMiss(asked, key="connection", folder=calls.session.tape.folder)
+                calls.refuse(error, asked, "")
+                raise error
+            return original(self, address)
+
+        return connect
+
+    return [_replace(socket.socket, name, around) for name in ("connect", "connect_ex")]
+
+
+def _replace(owner: type, name: str, around: Callable[[Any], Any]) -> Callable[[], None]:
+    own = name in vars(owner)
+    original = getattr(owner, name)
+    ours = around(original)
+    setattr(owner, name, ours)
+
+    def undo() -> None:
+        if vars(owner).get(name) is not ours:
+            return  # someone else stands on ours now; it does nothing outside of a scope
+        if own:
+            setattr(owner, name, original)
+        else:
+            delattr(owner, name)
+
+    return undo
