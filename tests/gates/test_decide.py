@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import random
 
-import pytest
-
 from steelyard.core.results import Identity, Row, Scores
 from steelyard.core.score import Failure, Metric, Score
-from steelyard.gates import Policy, Verdict, at_least, at_most, decide, not_worse_than
+from steelyard.gates import Policy, Verdict, decide, not_worse_than
 
 EXACT = Metric(name="exact_match")
 TIMEOUT = Failure(kind="timeout", message="no answer in 60 s")
@@ -30,7 +28,7 @@ def identity(subject="sha256:new", metrics=(EXACT,), trials=1, **changes):
 
 
 def scores(values, *, subject="sha256:new", metric=EXACT, clusters=None, invalid=(), trials=1, **changes):
-    """One row a value, in the order given; None is a failed row; a nested list is the trials of an example."""
+    """One row a value, in the order given; None is a failed row, a nested list the trials of an example."""
     rows, planned = [], []
     for i, value in enumerate(values):
         for t, v in enumerate(value if isinstance(value, list) else [value]):

@@ -10,6 +10,8 @@ import math
 from typing import Any
 
 __all__ = [
+    "binomial_or_fewer",
+    "binomial_or_more",
     "clopper_pearson",
     "mcnemar_asymptotic",
     "mcnemar_exact",
@@ -80,29 +82,38 @@ def tango_interval(wins: int, losses: int, n: int, *, level: float) -> tuple[flo
 
         if gap(estimate) * gap(limit) > 0:
             return float(side)
-        return float(brentq(gap, estimate, limit, xtol=1e-14, rtol=1e-13))
+        root: Any = brentq(gap, estimate, limit, xtol=1e-14)
+        return float(root)
 
     return end(-1), end(1)
 
 
+def binomial_or_more(k: Any, n: Any, rate: float) -> Any:
+    """P(X ≥ k) for X binomial(n, rate); numbers or NumPy arrays."""
+    import numpy as np
+    from scipy.special import betainc
+
+    k, n = np.asarray(k, dtype=float), np.asarray(n, dtype=float)
+    return np.where(k <= 0, 1.0, betainc(np.maximum(k, 1.0), np.maximum(n - k + 1.0, 1.0), rate))
+
+
+def binomial_or_fewer(k: Any, n: Any, rate: float) -> Any:
+    """P(X ≤ k) for X binomial(n, rate); numbers or NumPy arrays."""
+    import numpy as np
+    from scipy.special import betaincc
+
+    k, n = np.asarray(k, dtype=float), np.asarray(n, dtype=float)
+    return np.where(k >= n, 1.0, betaincc(k + 1.0, np.maximum(n - k, 1.0), rate))
+
+
 def mcnemar_worse(wins: Any, losses: Any) -> Any:
     """Exact one-sided p-value of "the candidate is not worse", small when losses outnumber wins."""
-    from scipy.special import bdtrc
-
-    import numpy as np
-
-    total = np.asarray(wins) + np.asarray(losses)
-    # P(losses or more of total) under a fair coin; bdtrc is P(X > k).
-    return np.where(
-        np.asarray(losses) == 0, 1.0, bdtrc(np.maximum(losses, 1) - 1.0, np.maximum(total, 1), 0.5)
-    )
+    return binomial_or_more(losses, wins + losses, 0.5)
 
 
 def mcnemar_exact(b: int, c: int) -> float:
     """Exact two-sided McNemar p-value (binomial, both tails)."""
-    from scipy.special import bdtr
-
-    return min(1.0, 2.0 * float(bdtr(min(b, c), b + c, 0.5)))
+    return min(1.0, 2.0 * float(binomial_or_fewer(min(b, c), b + c, 0.5)))
 
 
 def mcnemar_mid_p(b: int, c: int) -> float:

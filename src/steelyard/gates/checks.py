@@ -58,8 +58,8 @@ def whole_reasons(policy: Policy, candidate: Scores | None, policy_at_run: str |
         out.append("The policy has no requirement, so there is nothing to hold the scores against.")
     if policy_at_run is not None and policy_at_run != policy.digest:
         out.append(
-            "The policy is not the one the run was started with, and a rule chosen after the scores are known "
-            "proves nothing: run again under this policy."
+            "The policy is not the one the run was started with, and a rule chosen after the scores "
+            "are known proves nothing: run again under this policy."
         )
     if candidate is None:
         out.append("Nothing was run.")
@@ -82,14 +82,14 @@ def bound_problem(r: Requirement, arms: Arms) -> tuple[Finding | None, Metric]:
         percent = f" Did you mean {r.bound / 100:g}?" if _between(metric, r.bound / 100) else ""
         return _unmeasurable(
             r,
-            f"{r.metric}: {r.bound:g} lies outside the metric's range from {metric.low:g} to {metric.high:g}.",
+            f"{r.metric}: {r.bound:g} lies outside the metric's range, {metric.low:g} to {metric.high:g}.",
             f"Give a number inside the range.{percent}",
         ), metric
     return _arm_problem(r, arms, metric, "candidate", arms.candidate), metric
 
 
 def loss_problem(r: Requirement, arms: Arms) -> tuple[Finding | None, Metric, Scores | None]:
-    """Why a comparison cannot be measured (or None), the metric, and the baseline in the candidate's order."""
+    """Why a comparison cannot be measured (or None), the metric, and the baseline in the same order."""
     metric = _metric(r, arms.candidate)
     if isinstance(metric, Finding):
         return metric, Metric(name=r.metric), None

@@ -1,15 +1,15 @@
 """Tests for graded, repeated or clustered scores: a cluster-robust t with the variance imposed at the null.
 
-For clusters g with sums s_g of k_g values each (N values in all, G clusters), the mean is tested against d0 by
+For clusters g with sums s_g of k_g values (N values in all, G clusters), the mean is tested against d0 by
 t = (Σs/N − d0) / (sqrt(Σ(s_g − d0·k_g)² · G/(G−1)) / N). Centring at d0, not at the mean, keeps a sample that
-happens to vary little from looking certain. Pseudo-values, each a cluster of its own, keep one that does not vary
+happens to vary little from looking certain. Pseudo-clusters keep one that does not vary
 at all from doing so.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 __all__ = ["ClusterSums", "cluster_se", "cluster_sums", "null_t", "t_interval", "t_p"]
@@ -21,23 +21,19 @@ class ClusterSums:
 
     Attributes:
         clusters: G.
-        n: N, the number of values.
+        n: N, the number of values (pseudo-values may have any weight).
         s: Σ s_g.
         ss: Σ s_g².
         sk: Σ s_g k_g.
         kk: Σ k_g².
-        active: Clusters whose sum is not 0 (for differences: discordant clusters).
-        largest: The largest k_g.
     """
 
     clusters: int
-    n: int
+    n: float
     s: float
     ss: float
     sk: float
     kk: float
-    active: int
-    largest: int
 
     @property
     def mean(self) -> float:
@@ -45,36 +41,30 @@ class ClusterSums:
         return self.s / self.n
 
     @property
+    def typical(self) -> float:
+        """The size of the cluster that a random example sits in: Σk² / N."""
+        return self.kk / self.n
+
+    @property
     def effective(self) -> float:
         """Clusters of equal size that would weigh as much: N² / Σk²."""
         return self.n**2 / self.kk
 
-    def shifted(self, offset: float) -> ClusterSums:
-        """The same sample with `offset` added to every value (`active` is kept)."""
-        return ClusterSums(
-            clusters=self.clusters,
-            n=self.n,
-            s=self.s + offset * self.n,
-            ss=self.ss + 2 * offset * self.sk + offset**2 * self.kk,
-            sk=self.sk + offset * self.kk,
-            kk=self.kk,
-            active=self.active,
-            largest=self.largest,
-        )
-
-    def plus(self, *values: float) -> ClusterSums:
-        """The sample with pseudo-values added, each a cluster of its own."""
+    def plus(self, *values: float, size: float = 1.0) -> ClusterSums:
+        """The sample with pseudo-clusters added, one a value, each of `size` examples that all have it."""
         total = sum(values)
         return ClusterSums(
             clusters=self.clusters + len(values),
-            n=self.n + len(values),
-            s=self.s + total,
-            ss=self.ss + sum(v * v for v in values),
-            sk=self.sk + total,
-            kk=self.kk + len(values),
-            active=self.active,
-            largest=self.largest,
+            n=self.n + size * len(values),
+            s=self.s + size * total,
+            ss=self.ss + size**2 * sum(v * v for v in values),
+            sk=self.sk + size**2 * total,
+            kk=self.kk + size**2 * len(values),
         )
+
+    def negated(self) -> ClusterSums:
+        """The sample with every value's sign changed."""
+        return replace(self, s=-self.s, ss=self.ss, sk=-self.sk)
 
 
 def cluster_sums(values: Any, clusters: Any | None) -> ClusterSums:
@@ -99,8 +89,6 @@ def cluster_sums(values: Any, clusters: Any | None) -> ClusterSums:
         ss=float(np.dot(sums, sums)),
         sk=float(np.dot(sums, sizes)),
         kk=float(np.dot(sizes, sizes)),
-        active=int(np.count_nonzero(np.abs(sums) > 1e-12)),
-        largest=int(sizes.max(initial=0)),
     )
 
 
@@ -115,7 +103,7 @@ def null_t(sums: ClusterSums, null: float) -> float:
 
 
 def t_p(sums: ClusterSums, null: float) -> float:
-    """One-sided p-value of "the mean is at most `null`", small when it is larger; G − 1 degrees of freedom."""
+    """One-sided p-value of "the mean is at most `null`", small when it is larger; G − 1 d.f."""
     from scipy.special import stdtr
 
     if sums.clusters < 2:

@@ -49,8 +49,8 @@ def decide(
     Args:
         policy: What is demanded.
         candidate: The candidate's rows; None where nothing was run.
-        baselines: The rows of each alias that the policy names, None where the alias is absent. Only rows that
-            gate belong into either.
+        baselines: The rows of each alias that the policy names, None where the alias is absent. Only rows
+            that gate belong into either.
         look: Which look at this pair on this dataset.
         policy_at_run: Digest of the policy that stood when the run began; None skips the comparison.
         reasons: Why nothing can be measured, as far as the caller knows already; each a sentence.

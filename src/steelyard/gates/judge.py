@@ -6,21 +6,24 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from steelyard.core.score import Metric
-from steelyard.gates.binary import clopper_pearson, mcnemar_worse, tango_interval, tango_p
+from steelyard.gates.binary import (
+    binomial_or_fewer,
+    binomial_or_more,
+    clopper_pearson,
+    mcnemar_worse,
+    tango_interval,
+    tango_p,
+)
 from steelyard.gates.clustered import ClusterSums, cluster_sums, t_interval, t_p
 from steelyard.gates.measure import Sample
 
-__all__ = ["MIN_CLUSTERS", "MIN_DISCORDANT", "MIN_LOGS", "Judged", "judge_bound", "judge_loss", "judge_ratio"]
+__all__ = ["MIN_CLUSTERS", "MIN_LOGS", "Judged", "judge_bound", "judge_loss", "judge_ratio"]
 
 MIN_CLUSTERS = 20
 """Fewer independent clusters than this decide nothing: the cluster-robust t is not calibrated there."""
 
 MIN_LOGS = 30
 """Fewer independent values than this decide nothing about a metric without a range."""
-
-MIN_DISCORDANT = 15
-"""Fewer clusters that differ at all than this leave the t without a calibration (decision 0100)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,6 @@ def judge_loss(sample: Sample, margin: float, alpha: float) -> Judged:
         alpha: One-sided error rate.
     """
     import numpy as np
-    from scipy.special import bdtr
 
     d, e = sample.pessimistic, sample.optimistic
     estimate = float(e.mean())
@@ -85,35 +87,20 @@ def judge_loss(sample: Sample, margin: float, alpha: float) -> Judged:
             variance=max(q - estimate**2, 1 / (len(e) + 2)),
         )
     pess, opt = cluster_sums(d, sample.groups), cluster_sums(e, sample.groups_optimistic)
-    low = max(-1.0, t_interval(pess.plus(1.0, -1.0), level=1 - 2 * alpha)[0])
-    high = min(1.0, t_interval(opt.plus(1.0, -1.0), level=1 - 2 * alpha)[1])
+    # For "not worse" a wholly lost and a wholly won cluster of typical size are added: single examples are
+    # too little where losses come in lumps (decision 0100). For "worse" single ones do.
+    for_pass, for_fail = pess.plus(1.0, -1.0, size=pess.typical), opt.plus(1.0, -1.0)
     why, needed = _too_few(opt, MIN_CLUSTERS)
-    method = "cluster-t"
-    p_pass = t_p(pess.plus(1.0, -1.0), -margin)
-    p_fail: float = t_p(_negated(opt).plus(1.0, -1.0), 0.0)
-    if why is None and opt.active < MIN_DISCORDANT:
-        # Too few differing clusters for the t. A loss of m needs a share of losing clusters of m or more
-        # (times mean over largest size), and that share has an exact bound.
-        losing = _losing(d, sample.groups)
-        weight = pess.clusters * pess.largest / pess.n
-        p_pass, p_fail = float(bdtr(losing, pess.clusters, margin / weight)), 1.0
-        low = max(-1.0, -weight * clopper_pearson(losing, pess.clusters, level=1 - 2 * alpha)[1])
-        method = "losing-clusters"
-        if p_pass > alpha:
-            differ = f"only {opt.active} of {opt.clusters} clusters differ at all"
-            why = f"{differ}, and the test needs {MIN_DISCORDANT}"
-            if opt.active:
-                needed = math.ceil(opt.n * MIN_DISCORDANT / opt.active)
     return Judged(
         estimate=estimate,
-        low=low,
-        high=high,
+        low=max(-1.0, min(estimate, t_interval(for_pass, level=1 - 2 * alpha)[0])),
+        high=min(1.0, max(estimate, t_interval(for_fail, level=1 - 2 * alpha)[1])),
         limit=-margin,
-        p_not_worse=None if why else p_pass,
-        p_worse=None if why else p_fail,
-        method=method,
+        p_not_worse=None if why else t_p(for_pass, -margin),
+        p_worse=None if why else t_p(for_fail.negated(), 0.0),
+        method="cluster-t",
         clusters=opt.clusters,
-        variance=_variance(opt.plus(1.0, -1.0)),
+        variance=_variance(for_pass),
         undecidable=why,
         needed=needed,
     )
@@ -147,11 +134,11 @@ def judge_bound(sample: Sample, bound: float, alpha: float, *, ranged: bool) -> 
             variance=rate * (1 - rate),
         )
     pess, opt = cluster_sums(d, sample.groups), cluster_sums(e, sample.groups)
-    # One pseudo-value at the end that speaks against the claim, for each question.
-    for_pass = pess.plus(0.0) if ranged else pess
-    for_fail = opt.plus(1.0) if ranged else opt
-    low = t_interval(for_pass, level=1 - 2 * alpha)[0]
-    high = t_interval(for_fail, level=1 - 2 * alpha)[1]
+    # A pseudo-cluster of typical size at the end that speaks against the claim, for each question.
+    for_pass = pess.plus(0.0, size=pess.typical) if ranged else pess
+    for_fail = opt.plus(1.0, size=opt.typical) if ranged else opt
+    low = min(pess.mean, t_interval(for_pass, level=1 - 2 * alpha)[0])
+    high = max(opt.mean, t_interval(for_fail, level=1 - 2 * alpha)[1])
     why, needed = _too_few(pess, MIN_CLUSTERS if ranged else MIN_LOGS)
     return Judged(
         estimate=(pess.mean + opt.mean) / 2,
@@ -159,7 +146,7 @@ def judge_bound(sample: Sample, bound: float, alpha: float, *, ranged: bool) -> 
         high=min(1.0, high) if ranged else high,
         limit=bound,
         p_not_worse=None if why else t_p(for_pass, bound),
-        p_worse=None if why else t_p(_negated(for_fail), -bound),
+        p_worse=None if why else t_p(for_fail.negated(), -bound),
         method="cluster-t",
         clusters=pess.clusters,
         variance=_variance(for_pass),
@@ -185,7 +172,7 @@ def judge_ratio(sample: Sample, log_margin: float, alpha: float) -> Judged:
         high=high,
         limit=-log_margin,
         p_not_worse=None if why else t_p(sums, -log_margin),
-        p_worse=None if why else t_p(_negated(sums), 0.0),
+        p_worse=None if why else t_p(sums.negated(), 0.0),
         method="paired-log-t",
         clusters=sums.clusters,
         variance=_variance(sums),
@@ -204,35 +191,10 @@ def _only(values: Any, allowed: tuple[float, ...]) -> bool:
 
 
 def _binomial_ps(least: int, most: int, n: int, floor: float) -> tuple[float, float]:
-    """p-values of "the rate is below the floor" and "is at least the floor"; they agree with Clopper–Pearson."""
-    from scipy.special import bdtr, bdtrc
-
+    """p-values of "the rate is below the floor" and "is at least the floor", as Clopper–Pearson has them."""
     if floor <= 0:
         return 0.0, 1.0
-    if floor > 1:
-        return 1.0, 0.0
-    return (1.0 if least == 0 else float(bdtrc(least - 1, n, floor))), float(bdtr(most, n, floor))
-
-
-def _losing(d: Any, groups: Any | None) -> int:
-    """How many clusters lose on the whole."""
-    import numpy as np
-
-    totals = d if groups is None else np.bincount(groups, weights=d)
-    return int(np.count_nonzero(totals < -1e-12))
-
-
-def _negated(sums: ClusterSums) -> ClusterSums:
-    return ClusterSums(
-        clusters=sums.clusters,
-        n=sums.n,
-        s=-sums.s,
-        ss=sums.ss,
-        sk=-sums.sk,
-        kk=sums.kk,
-        active=sums.active,
-        largest=sums.largest,
-    )
+    return float(binomial_or_more(least, n, floor)), float(binomial_or_fewer(most, n, floor))
 
 
 def _variance(sums: ClusterSums) -> float:
@@ -245,7 +207,7 @@ def _too_few(sums: ClusterSums, least: int) -> tuple[str | None, int | None]:
     if sums.effective >= least - 1e-9:
         return None, None
     needed = math.ceil(sums.n * least / sums.effective)
-    unit = "clusters" if sums.largest > 1 else "examples"
+    unit = "clusters" if sums.n > sums.clusters else "examples"
     if sums.clusters < least:
         return f"{sums.clusters} independent {unit} are too few to judge from, and {least} are needed", needed
     return (

@@ -51,7 +51,7 @@ class Sample:
         candidate: Mean of the candidate over complete examples, raw.
         baseline: Mean of the baseline likewise; None for floors.
         n: Examples with a complete measurement.
-        single: Whether there is one row an example and one example a cluster.
+        single: Whether each example stands alone (its trials are averaged, so they do not matter).
     """
 
     pessimistic: Any
@@ -187,7 +187,7 @@ def paired(candidate: Arm, baseline: Arm, metric: Metric, *, log: bool = False) 
             candidate=float(per_c.mean()),
             baseline=float(per_b.mean()),
             n=len(d),
-            single=alone and candidate.example is None,
+            single=alone,
         )
     assert metric.low is not None
     assert metric.high is not None
@@ -215,7 +215,7 @@ def paired(candidate: Arm, baseline: Arm, metric: Metric, *, log: bool = False) 
         candidate=mean_c,
         baseline=None if mean_c is None else mean_c - direction * scale * mean_d,
         n=len(d),
-        single=alone and example is None,
+        single=alone,
     )
 
 
@@ -253,7 +253,7 @@ def single(arm: Arm, metric: Metric, *, upward: bool, log: bool = False) -> Samp
         candidate=float(raw.mean()) if len(raw) else None,
         baseline=None,
         n=len(kept),
-        single=alone and example is None,
+        single=alone,
     )
 
 

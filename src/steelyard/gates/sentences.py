@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from steelyard.core.score import Metric
 from steelyard.gates.policy import Requirement
@@ -98,10 +99,9 @@ def finding_sentence(finding: Finding, metric: Metric, *, alpha: float, family: 
         text = _absolute(finding, metric, alpha, family, geometric)
     notes: list[str] = []
     if finding.missing:
-        notes.append(
-            f"{finding.missing:,} of {plural(finding.planned, 'row')} {'is' if finding.missing == 1 else 'are'}"
-            " missing and counted against the candidate"
-        )
+        verb = "is" if finding.missing == 1 else "are"
+        rows = f"{finding.missing:,} of {plural(finding.planned, 'row')}"
+        notes.append(f"{rows} {verb} missing and counted against the candidate")
     if finding.invalid:
         notes.append(f"{plural(finding.invalid, 'invalid answer')} scored the worst value")
     return f"{text} {'; '.join(notes)}." if notes else text
@@ -143,7 +143,8 @@ def _relative(finding: Finding, metric: Metric, alpha: float, family: int) -> st
         p = p_text(finding.p_worse_holm if finding.p_worse_holm is not None else 1.0)
         corrected = f", corrected for {family} requirements" if family > 1 else ""
         shown = f"; {what} is {interval}" if interval else f"; {what} is {change(finding.estimate)}{unit}"
-        return f"{head}{shown}. It is worse than {r.baseline}, and by more than chance explains ({p}{corrected})."
+        beyond = f"and by more than chance explains ({p}{corrected})"
+        return f"{head}{shown}. It is worse than {r.baseline}, {beyond}."
     shown = f"; {what} is {interval}" if interval else f"; {what} is {change(finding.estimate)}{unit}"
     if finding.p_not_worse is None:
         return f"{head}{shown}, but this sample decides nothing."
@@ -168,7 +169,7 @@ def _absolute(finding: Finding, metric: Metric, alpha: float, family: int, geome
     limit = f"{number(finding.limit, k)}{unit}"
     typical = " (geometric mean)" if geometric else ""
     head = f"{r.metric}: {number(finding.candidate or 0.0, k)}{unit}{typical} over {_n(finding)}"
-    interval = _interval(finding, lambda x: number(x, k), alpha, unit)
+    interval = _interval(finding, partial(number, decimals=k), alpha, unit)
     shown = f"; the true mean is {interval}" if interval else ""
     if finding.outcome == "pass":
         return f"{head}{shown}, which is {above} the {word} of {limit}."
@@ -181,10 +182,9 @@ def _absolute(finding: Finding, metric: Metric, alpha: float, family: int, geome
     return f"{head}{shown}, so it is not certain on which side of the {word} of {limit} it lies."
 
 
-def _interval(finding: Finding, show: object, alpha: float, unit: str) -> str | None:
+def _interval(finding: Finding, show: Callable[[float], str], alpha: float, unit: str) -> str | None:
     if finding.low is None or finding.high is None:
         return None
-    assert callable(show)
     return f"between {show(finding.low)} and {show(finding.high)}{unit} ({share(1 - 2 * alpha)} interval)"
 
 

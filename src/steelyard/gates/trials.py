@@ -1,4 +1,4 @@
-"""Repeated trials of one example: pass@k and pass^k. For gating, trials are averaged first; they are never n."""
+"""Repeated trials of one example: pass@k and pass^k. A gate averages trials first; they are never n."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ class Finding:
         sentence: The answer in plain words, one or two sentences.
         candidate: Mean of the candidate, in the metric's own unit; None where nothing was measured.
         baseline: Mean of the baseline over the compared examples; None for floors and ceilings.
-        estimate: What is judged: the mean itself, or candidate − baseline, in the metric's own unit; for a relative
-            margin the typical change as a share of the baseline (−0.05 is 5 % less).
+        estimate: What is judged: the mean itself, or candidate − baseline, in the metric's own unit; for a
+            relative margin the typical change as a share of the baseline (−0.05 is 5 % less).
         low: Lower end of the two-sided interval around `estimate` at level 1 − 2α (at this look's α). Missing
             rows count against the candidate at the end that could make it pass. None where there is no end.
         high: Upper end.
@@ -46,8 +46,8 @@ class Finding:
         p_not_worse: p-value of question 1.
         p_worse: p-value of question 2, before Holm.
         p_worse_holm: p-value of question 2, after Holm.
-        method: The test's name: `"tango"` (with exact McNemar for question 2), `"clopper-pearson"`, `"cluster-t"`,
-            `"losing-clusters"` (exact, where few clusters differ), `"paired-log-t"`, `"identical"`.
+        method: The test's name: `"tango"` (with exact McNemar for question 2), `"clopper-pearson"`,
+            `"cluster-t"`, `"paired-log-t"`, `"identical"`.
         more_examples: How many more examples would likely decide it; None where that is unknown or moot.
         advice: What to do next, a sentence; empty on a pass.
     """
