@@ -1,0 +1,148 @@
+"""Tables: CSV and Parquet. A column's name says where its cells go."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from steelyard.core.canonical import JSON, plain
+from steelyard.core.dataset import Example
+from steelyard.core.errors import InvalidFile, InvalidValue, MissingExtra
+from steelyard.data.lines import read_lines
+from steelyard.data.rows import FIELDS, SYNONYMS, Rows
+
+__all__ = ["read_csv", "read_parquet"]
+
+_OBJECTS = ("inputs", "reference_outputs", "metadata")
+_BATCH = 2_000
+_Place = tuple[str, str | None]  # a field's word, and the key in it
+
+
+def read_csv(path: Path) -> Iterator[Example]:
+    """The examples of a CSV file with a header; every cell is text.
+
+    `inputs.question`, `reference_outputs.answer`, `metadata.language` are keys of those objects; `id`,
+    `split`, `cluster` and `expected` (or another word for the reference outputs) are themselves; where no
+    column begins with `inputs.`, any other word is an input. An empty cell is left out, but for inputs,
+    where it is the empty text.
+
+    Raises:
+        InvalidFile: with the line of the first mistake.
+    """
+    rows = Rows(path)
+    lines = (text for _, text in read_lines(path))
+    reader = csv.reader(lines, strict=True)
+    places: list[_Place] | None = None
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            do = "Put text with a comma, a quote or a line break in double quotes; double a quote inside."
+            raise InvalidFile(path, f"no CSV: {error}", do=do, line=line) from None
+        if not any(cells):
+            continue
+        if places is None:
+            places = _places(path, cells, line)
+            continue
+        if len(cells) != len(places):
+            raise InvalidFile(
+                path,
+                f"{len(cells)} cells, but the header has {len(places)} columns",
+                do="Quote a text that holds a comma, and fill up missing cells.",
+                line=line,
+            )
+        values: list[JSON] = [
+            cell if cell or place[0] in ("inputs", "input") else None
+            for cell, place in zip(cells, places, strict=True)
+        ]
+        yield rows.example(_row(places, values), line)
+
+
+def read_parquet(path: Path) -> Iterator[Example]:
+    """The examples of a Parquet file: columns as in JSON lines, or dotted as in CSV.
+
+    Raises:
+        InvalidFile: with the number of the row of the first mistake. MissingExtra: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise MissingExtra("pyarrow", extra="evals", needed_for="reading Parquet") from None
+    rows = Rows(path, unit="row")
+    try:
+        with pq.ParquetFile(path) as file:
+            columns: list[str] = list(file.schema_arrow.names)
+            nested = any(c in _OBJECTS for c in columns)
+            plainly: list[_Place] = [(c, None) for c in columns]
+            places = plainly if nested else _places(path, columns, None)
+            number = 0
+            for batch in file.iter_batches(batch_size=_BATCH):
+                for record in cast("list[dict[str, Any]]", batch.to_pylist()):
+                    number += 1
+                    try:
+                        row = plain(_row(places, list(record.values())))
+                    except InvalidValue as error:
+                        raise rows.fault(error.what, error.do, number) from None
+                    rows.check(row, number)
+                    yield rows.example(row, number)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise InvalidFile(path, f"no Parquet file: {reason}", do="Write the file again.") from None
+
+
+def _places(path: Path, header: list[str], line: int | None) -> list[_Place]:
+    """Where each column's cells go."""
+    names = [h.strip() for h in header]
+    if len(names) == 1 and line is not None:
+        for sign, word in (("\t", "tabs"), (";", "semicolons")):
+            if sign in header[0]:
+                raise InvalidFile(
+                    path, f"the columns are separated by {word}", do="Separate them by commas.", line=line
+                )
+    explicit = any(n.partition(".")[0] in ("inputs", "input") for n in names)
+    places: list[_Place] = []
+    for name in names:
+        word, dot, key = name.partition(".")
+        field = SYNONYMS.get(word, word)
+        if field in _OBJECTS and dot and key:
+            place: _Place = ("inputs" if word == "input" else word, key)
+        elif not dot and (word in FIELDS or word in SYNONYMS) and word not in ("inputs", "metadata"):
+            place = (word, None)
+        else:
+            place = ("inputs", _plain_input(path, name, line, explicit=explicit))
+        if place in places:
+            raise InvalidFile(path, f"the column {name!r} stands twice", do="Keep one.", line=line)
+        places.append(place)
+    return places
+
+
+def _plain_input(path: Path, name: str, line: int | None, *, explicit: bool) -> str:
+    known = [*FIELDS, *SYNONYMS]
+    close = difflib.get_close_matches(name.partition(".")[0].lower(), known, n=1, cutoff=0.75)
+    if explicit or close or not name or "." in name:
+        do = "Columns are inputs.x, reference_outputs.y, metadata.z, id, split, cluster."
+        if close and close[0] in ("inputs", "metadata", "input"):
+            do = f"Did you mean '{close[0]}.{name.partition('.')[2] or 'NAME'}'?"
+        elif close:
+            do = f"Did you mean {close[0]!r}?"
+        raise InvalidFile(path, f"unknown column {name[:80]!r}", do=do, line=line)
+    return name
+
+
+def _row(places: list[_Place], cells: list[JSON]) -> dict[str, JSON]:
+    row: dict[str, JSON] = {}
+    for (word, key), cell in zip(places, cells, strict=True):
+        if cell is None:
+            continue
+        if key is None:
+            row[word] = cell
+        else:
+            row.setdefault(word, {})[key] = cell
+    return row
