@@ -167,6 +167,7 @@ def _measure(
     runnable = not prepared.reasons
     writer = _writer(prepared, workspace, identity)
     started = stamp()
+    before = dict(workspace.calls)
     try:
         if runnable:
             _run(prepared, workspace, writer, prepared.prompt, f"{spec.label}: candidate")
@@ -191,7 +192,7 @@ def _measure(
         "look": look,
         "reasons": reasons,
         "values": scores.digest_of_values(),
-        "replay": dict(workspace.recordings.counts),
+        "replay": {k: n - before[k] for k, n in workspace.calls.items()},
     }
     # The verdict is computed from the files, not from memory: what is not in the bundle cannot count.
     draft = EvidenceBundle(folder=writer.folder, manifest={**writer.manifest, **additions})
@@ -249,8 +250,8 @@ def _run(prepared: Prepared, workspace: Workspace, writer: EvidenceWriter, promp
         )
 
     plan = prepared.plan(prompt, workspace)
-    _ = workspace.recordings  # switched on before the first call
-    run_sync(run_rows(plan, judged, writer.append, skip=frozenset(writer.rows), tick=tick))
+    with workspace.recording():
+        run_sync(run_rows(plan, judged, writer.append, skip=frozenset(writer.rows), tick=tick))
 
 
 def _writer(prepared: Prepared, workspace: Workspace, identity: Identity) -> EvidenceWriter:

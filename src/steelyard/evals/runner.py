@@ -137,18 +137,18 @@ async def _run_row(plan: Plan, example: Example, trial: int, judged: Judged, thr
     failure: Failure | None = None
     began = monotonic()
     with call_scope(example.id, trial) as calls:
+        limit = asyncio.timeout(plan.timeout_s)
         try:
-            outputs = await asyncio.wait_for(_call(plan, example, threads), plan.timeout_s)
+            async with limit:
+                outputs = await _call(plan, example, threads)
             outputs = plain(outputs)
             canonical(outputs)
         except InvalidOutput as error:
             invalid, outputs = error.reason[:_MESSAGE], _storable(error.output)
-        except TimeoutError as error:
-            failure = _failure(error, f"the task gave no answer within {plan.timeout_s:g} s")
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except Exception as error:
-            failure = _failure(error, None)
+            failure = _failure(error, plan.timeout_s if limit.expired() else None)
         usage = calls.usage
     seconds = monotonic() - began
     if failure is not None:
@@ -196,14 +196,14 @@ def _cancelled(cause: Failure) -> Failure:
     return Failure(kind="cancelled", message=f"not run, because the run was stopped by: {cause.message}")
 
 
-def _failure(error: Exception, sentence: str | None) -> Failure:
-    """The failure that an exception of a task means."""
+def _failure(error: Exception, expired_s: float | None) -> Failure:
+    """The failure that an exception of a task means; `expired_s` if our own time limit ended it."""
+    if expired_s is not None:
+        return Failure(kind="timeout", message=f"the task gave no answer within {expired_s:g} s")
     if isinstance(error, CallFailed):
         return Failure(kind=error.kind, message=_clean(error.what), status=error.status)
     if isinstance(error, ReplayMiss):
         return Failure(kind="replay_miss", message=_clean(str(error)))
-    if sentence is not None and isinstance(error, TimeoutError):
-        return Failure(kind="timeout", message=sentence)
     known = failure_of(error)
     if known is not None:
         return known

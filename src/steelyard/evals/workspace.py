@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ class Workspace:
         self.settings = settings
         self.say: Say = say or (lambda _text, _progress: None)
         self.reports: list[GateReport] = []
+        self.calls = {"hit": 0, "live": 0}
+        """Model calls so far: answered from recordings, and sent out."""
         self._given_store, self._given_lm = store, lm
         self._lms: dict[str, LM] = {}
         self._stack = ExitStack()
@@ -67,10 +69,15 @@ class Workspace:
         """The committed lock file, or None where there is none."""
         return read_lock(self.settings.lock) if self.settings.lock.is_file() else None
 
-    @cached_property
-    def recordings(self) -> Any:
-        """The recorder beneath all model calls, switched on for the rest of the session."""
-        return self._stack.enter_context(replaying(self.settings.home / "replay", self.settings.lm_mode))
+    @contextmanager
+    def recording(self) -> Generator[None]:
+        """Record and replay beneath all model calls inside, as the settings say; counts add up."""
+        with replaying(self.settings.home / "replay", self.settings.lm_mode) as session:
+            try:
+                yield
+            finally:
+                self.calls["hit"] += session.counts.hits
+                self.calls["live"] += session.counts.live
 
     def lm(self, given: Any) -> LM:
         """The model of a gate: what it hands over, what it names, or the settings'."""
