@@ -48,6 +48,10 @@ def json_schema(schema: Mapping[str, JSON], field: str | None = None, *, name: s
             error = next(iter(validator.iter_errors(found)), None)
         except RecursionError:
             return Outcome(0.0, "invalid", "nested too deeply")
+        except LookupError as error:  # referencing's Unresolvable
+            raise InvalidValue(
+                f"the schema refers to what is not in it: {error}"[:500], do="Put it under $defs."
+            ) from None
         if error is None:
             return Outcome(1.0)
         where = "/".join(map(str, error.absolute_path)) or "the whole"
