@@ -157,7 +157,7 @@ def discordance(candidate: Scores, baseline: Scores, metric: str) -> float:
     """How much two runs disagree, as `plan` takes it.
 
     The mean squared difference per example on the range mapped to [0, 1] (for right-or-wrong scores: the
-    share of examples that differ); without a range, the standard deviation of the logarithm of candidate / baseline.
+    share of examples that differ); without a range, the standard deviation of the logarithm of the ratio.
 
     Raises:
         NotFound: the candidate does not measure the metric.

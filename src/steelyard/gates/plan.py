@@ -94,9 +94,10 @@ def plan(
         n: Examples.
         clusters: Independent clusters among them; None when each example stands alone.
         graded: Metrics with a range whose values also lie between its ends, or that have several trials.
-        discordance: By metric: the share of examples that differ (for graded ones the mean squared difference
-            on a range mapped to [0, 1]; without a range, the standard deviation of the logarithm of the ratio),
-            as `discordance()` reads it off an earlier pair. Where unnamed, 0.1 is assumed, or 0.3 for the last.
+        discordance: By metric: the share of examples that differ (for graded ones the mean squared
+            difference on a range mapped to [0, 1]; without a range, the standard deviation of the logarithm
+            of the ratio), as `discordance()` reads it off an earlier pair. Where unnamed, 0.1 is assumed, or
+            0.3 for the last.
         look: Which look at this pair on this dataset.
 
     Raises:
@@ -176,9 +177,9 @@ def _loss(
         detectable=None if detect is None else detect * span,
         needed=needed,
         sentence=(
-            f"{r}: with {n:,} examples{within} an unchanged candidate passes {share(round(p[1], 2))} of the time "
-            f"if {share(q)} of the answers differ ({source}; {share(round(p[2], 2))} to {share(round(p[0], 2))} "
-            f"if {share(assumed[2])} to {share(assumed[0])} do). {found}"
+            f"{r}: with {n:,} examples{within} an unchanged candidate passes {share(round(p[1], 2))} "
+            f"of the time if {share(q)} of the answers differ ({source}; {share(round(p[2], 2))} to "
+            f"{share(round(p[0], 2))} if {share(assumed[2])} to {share(assumed[0])} do). {found}"
             f"{needed:,} examples pass it 8 times in 10."
         ),
     )
@@ -210,8 +211,8 @@ def _ratio(
         )
         source = "as measured before" if given else "assumed"
         text = (
-            f"{r}: with {groups:,} independent values an unchanged candidate passes {share(round(p[1], 2))} of "
-            f"the time if the ratio typically varies by {share(sd)} ({source}; {share(round(p[2], 2))} to "
+            f"{r}: with {groups:,} independent values an unchanged candidate passes {share(round(p[1], 2))} "
+            f"of the time if the ratio typically varies by {share(sd)} ({source}; {share(round(p[2], 2))} to "
             f"{share(round(p[0], 2))} if by {share(assumed[2])} to {share(assumed[0])}). "
             f"{needed:,} pass it 8 times in 10."
         )

@@ -47,7 +47,7 @@ class Requirement:
 
     def __str__(self) -> str:
         if self.kind == "not_worse":
-            margin = f"{self.margin:.3g}" if not self.relative else f"{self.margin:.3%}"
+            margin = f"{100 * (self.margin or 0):.3g} %" if self.relative else f"{self.margin:.3g}"
             return f"{self.metric} not worse than {self.baseline} (margin {margin})"
         return f"{self.metric} {'≥' if self.kind == 'at_least' else '≤'} {self.bound:g}"
 
@@ -119,6 +119,15 @@ class Policy:
     requirements: tuple[Requirement, ...]
     alpha: float = 0.05
     max_missing: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 0.5:
+            raise InvalidValue(f"alpha={self.alpha} is no error rate", do="Give a share such as alpha=0.05.")
+        if not 0 <= self.max_missing < 1:
+            raise InvalidValue(
+                f"max_missing={self.max_missing} is no share of rows", do="Give a share such as 0.02."
+            )
+
     report_only: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @cached_property
