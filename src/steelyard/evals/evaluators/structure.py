@@ -34,6 +34,7 @@ def json_schema(schema: Mapping[str, JSON], field: str | None = None, *, name: s
     """
     stored = plain(schema)
     validator = _validator(stored)
+    from referencing.exceptions import Unresolvable as unresolvable
 
     def function(sample: Sample) -> Outcome:
         found = output_at(sample.outputs, field)
@@ -48,7 +49,7 @@ def json_schema(schema: Mapping[str, JSON], field: str | None = None, *, name: s
             error = next(iter(validator.iter_errors(found)), None)
         except RecursionError:
             return Outcome(0.0, "invalid", "nested too deeply")
-        except LookupError as error:  # referencing's Unresolvable
+        except unresolvable as error:
             raise InvalidValue(
                 f"the schema refers to what is not in it: {error}"[:500], do="Put it under $defs."
             ) from None
