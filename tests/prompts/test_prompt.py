@@ -17,14 +17,20 @@ NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,10}", fullmatch=True)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 LITERAL = TEXT.filter(lambda t: "{{" not in t)
 JSONS = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
 
 
 def one(content: Any, variables: dict[str, Variable] | None = None, **more: Any) -> Prompt:
-    return Prompt(name="p", messages=({"role": "user", "content": content},), variables=variables or {}, **more)
+    return Prompt(
+        name="p", messages=({"role": "user", "content": content},), variables=variables or {}, **more
+    )
 
 
 # -- identity ---------------------------------------------------------------------------------------
@@ -90,7 +96,9 @@ def test_what_was_handed_in_can_be_changed_later_without_changing_the_prompt() -
 
 # -- rendering --------------------------------------------------------------------------------------
 @given(st.lists(st.tuples(LITERAL, NAMES), min_size=1, max_size=4), st.data())
-def test_rendering_puts_values_between_the_literals(pieces: list[tuple[str, str]], data: st.DataObject) -> None:
+def test_rendering_puts_values_between_the_literals(
+    pieces: list[tuple[str, str]], data: st.DataObject
+) -> None:
     # '{' before '{{' would open another tag one character earlier
     pieces = [(literal.rstrip("{"), name) for literal, name in pieces]
     values = {name: data.draw(TEXT) for _, name in pieces}
@@ -159,7 +167,13 @@ def test_every_part_is_filled_and_nothing_else() -> None:
     prompt = Prompt(
         name="p",
         messages=(
-            {"role": "system", "content": [{"type": "text", "text": "{{ a }}"}, {"type": "image_url", "image_url": {"url": "{{ b }}"}}]},
+            {
+                "role": "system",
+                "content": [
+                    {"type": "text", "text": "{{ a }}"},
+                    {"type": "image_url", "image_url": {"url": "{{ b }}"}},
+                ],
+            },
             {"role": "user", "content": 'JSON {"k": {"l": 1}} and {{ \'{{\' }}x}}'},
         ),
         variables={"a": Variable(), "b": Variable()},
@@ -200,7 +214,10 @@ def test_a_template_that_reaches_into_values_is_refused_everywhere(attack: str, 
         "text": {"messages": ({"role": "user", "content": "{{ o }}" + attack},)},
         "part": {"messages": (plain, {"role": "user", "content": [{"type": "x", "y": {"z": [attack]}}]})},
         "tool": {"messages": (plain,), "tools": ({"type": "function", "function": {"d": attack}},)},
-        "format": {"messages": (plain,), "response_format": {"type": "json_schema", "json_schema": {"a": attack}}},
+        "format": {
+            "messages": (plain,),
+            "response_format": {"type": "json_schema", "json_schema": {"a": attack}},
+        },
         "key": {"messages": (plain,), "tools": ({"type": "function", "function": {attack: 1}},)},
     }[place]
     with pytest.raises(InvalidValue):
@@ -228,7 +245,9 @@ def test_a_row_that_looks_like_a_serialised_secret_stays_data(monkeypatch: pytes
     assert json.loads(text) == row
 
 
-@pytest.mark.parametrize("name", ["../x", "..\\x", "%2e%2e/x", "a#b", "a\0b", "a" * 300, "", "/etc/passwd", ".git/x"])
+@pytest.mark.parametrize(
+    "name", ["../x", "..\\x", "%2e%2e/x", "a#b", "a\0b", "a" * 300, "", "/etc/passwd", ".git/x"]
+)
 def test_a_name_that_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidValue, match="is no valid prompt name"):
         Prompt(name=name, messages=({"role": "user", "content": "x"},))

@@ -26,14 +26,22 @@ def jinja(text: str, **values: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "values", "expected"),
     [
-        ("{% for m in xs %}{{ loop.index }}. {{ m['t'] }}\n{% endfor %}", {"xs": [{"t": "a"}, {"t": "b"}]}, "1. a\n2. b\n"),
+        (
+            "{% for m in xs %}{{ loop.index }}. {{ m['t'] }}\n{% endfor %}",
+            {"xs": [{"t": "a"}, {"t": "b"}]},
+            "1. a\n2. b\n",
+        ),
         ("{% if n > 2 and s is string %}{{ s|upper }}{% else %}no{% endif %}", {"n": 3, "s": "x"}, "X"),
         ("{{ xs|join(', ') }} {{ xs|length }}", {"xs": ["a", 1, True]}, "a, 1, true 3"),
         ("{% for k, v in o|items %}{{ k }}={{ v }};{% endfor %}", {"o": {"a": 1, "b": None}}, "a=1;b=null;"),
         ("{{ o|tojson }}{{ o['a'][0] }}", {"o": {"a": ["é"]}}, '{"a": ["é"]}é'),
         ("{% set t = n + 1 %}{{ t - 3 }} {{ 'a' if t in [4, 5] else 'b' }}", {"n": 3}, "1 a"),
         ("{{ '{{' }}{% raw %}{{ x.y }}{% endraw %}{{ n }}", {"n": 1}, "{{{{ x.y }}1"),
-        ("{% for i in range(3) %}{{ i }}{% if not loop.last %},{% endif %}{% endfor %}{{ n }}", {"n": 9}, "0,1,29"),
+        (
+            "{% for i in range(3) %}{{ i }}{% if not loop.last %},{% endif %}{% endfor %}{{ n }}",
+            {"n": 9},
+            "0,1,29",
+        ),
         ("{{ s|indent(2, true) }}", {"s": "a\nb"}, "  a\n  b"),
         ("{{ xs|sort|first }}{{ xs|last }}{{ o['x']|default('d') }}", {"xs": [3, 1], "o": {}}, "11d"),
     ],
@@ -99,7 +107,10 @@ STOPPED: list[tuple[str, dict[str, Any]]] = [
     ("{{ s|tojson }}" + "{% set t = s|tojson %}" + "{% set t = t|tojson %}" * 60 + "{{ t }}", {"s": '"'}),
     ("{% set t = s %}" + "{% set t = t|indent(1000, true) %}" * 60 + "{{ t }}", {"s": "a\n" * 100}),
     ("{{ xs|join(s) }}", {"xs": ["a"] * 10_000, "s": "b" * 10_000}),
-    ("{% for x in xs %}{% for y in xs %}{% if x == y %}{% endif %}{% endfor %}{% endfor %}", {"xs": list(range(400))}),
+    (
+        "{% for x in xs %}{% for y in xs %}{% if x == y %}{% endif %}{% endfor %}{% endfor %}",
+        {"xs": list(range(400))},
+    ),
     ("{{ o['absent'] }}", {"o": {}}),
     ("{{ o['__class__'] }}", {"o": {}}),
     ("{{ o['items'] }}", {"o": {}}),
@@ -145,8 +156,42 @@ def test_methods_of_a_callers_class_are_out_of_reach() -> None:
 
 
 PIECES = st.sampled_from(
-    ["{{", "}}", "{%", "%}", "{#", "#}", "o", ".", "__class__", "[", "]", "'a'", "(", ")", "|", "upper", "for", "x"]
-    + ["in", "range", "endfor", "if", "endif", "loop", "+", "-", "*", "1", "99999999", " ", "set", "=", "join", "self"]
+    [
+        "{{",
+        "}}",
+        "{%",
+        "%}",
+        "{#",
+        "#}",
+        "o",
+        ".",
+        "__class__",
+        "[",
+        "]",
+        "'a'",
+        "(",
+        ")",
+        "|",
+        "upper",
+        "for",
+        "x",
+        "in",
+        "range",
+        "endfor",
+        "if",
+        "endif",
+        "loop",
+        "+",
+        "-",
+        "*",
+        "1",
+        "99999999",
+        " ",
+        "set",
+        "=",
+        "join",
+        "self",
+    ]
 )
 
 

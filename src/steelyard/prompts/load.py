@@ -44,8 +44,13 @@ def load_prompt(ref: str | Ref, settings: Settings, store: Store | None = None) 
 
 def prompt_of(version: Version) -> Prompt:
     """The prompt of a registered version, verified against its digest."""
-    description = version.tags.get("description", "")
-    return Prompt.from_content(version.name, version.content, description=description, expect=version.digest)
+    return Prompt.from_content(
+        version.name,
+        version.content,
+        description=version.tags.get("description", ""),
+        described={k.removeprefix("variable."): v for k, v in version.tags.items()},
+        expect=version.digest,
+    )
 
 
 def _from_store(ref: Ref, settings: Settings, store: Store) -> Prompt:

@@ -135,7 +135,13 @@ class Prompt:
 
     @classmethod
     def from_content(
-        cls, name: str, content: Mapping[str, JSON], *, description: str = "", expect: str | None = None
+        cls,
+        name: str,
+        content: Mapping[str, JSON],
+        *,
+        description: str = "",
+        described: Mapping[str, str] | None = None,
+        expect: str | None = None,
     ) -> Prompt:
         """The prompt that `content()` describes, checked like one from a file.
 
@@ -143,12 +149,14 @@ class Prompt:
             name: Its name.
             content: What `content()` gave.
             description: For people.
+            described: Descriptions of variables by name; others are ignored.
             expect: The digest it must have.
 
         Raises:
             InvalidValue: the content is of a newer format, has keys that are not known, or is not allowed.
             Corrupt: the digest is another.
         """
+        words = described or {}
         if content.get("format") != FORMAT:
             raise InvalidValue(
                 f"prompt {name!r} is stored in format {content.get('format')!r}, not {FORMAT}",
@@ -164,7 +172,9 @@ class Prompt:
                 name=name,
                 messages=tuple(content["messages"]),
                 variables={
-                    k: Variable(type=v["type"], default=v.get("default", REQUIRED))
+                    k: Variable(
+                        type=v["type"], default=v.get("default", REQUIRED), description=words.get(k, "")
+                    )
                     for k, v in content["variables"].items()
                 },
                 model=content["model"],

@@ -28,7 +28,10 @@ class Pushed:
 
 def register(prompt: Prompt, store: Store) -> Version:
     """The prompt's version in the store, made if it is new."""
-    tags = {"description": prompt.description[:_LONGEST_TAG]} if prompt.description else None
+    tags = {f"variable.{k}": v.description for k, v in prompt.variables.items() if v.description}
+    if prompt.description:
+        tags["description"] = prompt.description
+    tags = {k: v[:_LONGEST_TAG] for k, v in tags.items()}
     return store.register("prompt", prompt.name, digest=prompt.digest, content=prompt.content(), tags=tags)
 
 

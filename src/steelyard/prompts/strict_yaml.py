@@ -54,7 +54,9 @@ for _tag, _pattern, _first in _RESOLVERS:
 
 
 def _represent_str(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else None
+    # YAML's readers turn these into plain line ends unless they are written as escapes.
+    odd = any(c in text for c in "\r\x85\u2028\u2029\ufeff")
+    style = '"' if odd else "|" if "\n" in text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

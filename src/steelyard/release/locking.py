@@ -97,7 +97,7 @@ def decision_of(settings: Settings, store: Store, evidence: EvidenceInfo) -> Dec
     short = Decision(id=evidence.id, gate=evidence.gate, outcome=evidence.outcome, policy=evidence.policy)
     try:
         identity = _bundle(settings, store, evidence.id).identity
-    except (SteelyardError, KeyError):  # the bundle is gone: what the store knows of it must do
+    except (SteelyardError, OSError, KeyError, TypeError):  # the bundle is gone or damaged
         return short
     return Decision(
         id=evidence.id,
@@ -118,7 +118,7 @@ def gate_of(
     if policy is None:
         try:
             policy = Policy.from_json(_bundle(settings, store, evidence.id).manifest["policy"])
-        except (SteelyardError, KeyError, TypeError):
+        except (SteelyardError, OSError, KeyError, TypeError):
             policy = None
     if policy is None or policy.digest != evidence.policy:
         return RequiredGate(policy=evidence.policy)
