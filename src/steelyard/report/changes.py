@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from steelyard.core.results import Row, Scores, Usage
 from steelyard.core.score import Metric
 from steelyard.report.model import GateReport
-from steelyard.report.text import as_text
+from steelyard.report.text import readable
 
 __all__ = [
     "ArmCost",
@@ -137,8 +137,8 @@ def answer(row: Row) -> str:
     if row.failure is not None:
         return f"error ({row.failure.kind}): {row.failure.message}"
     if row.invalid_output is not None:
-        return f"invalid output ({row.invalid_output}): {as_text(row.outputs)}"
-    return as_text(row.outputs)
+        return f"invalid output ({row.invalid_output}): {readable(row.outputs)}"
+    return readable(row.outputs)
 
 
 def metrics_shown(gate: GateReport) -> tuple[Metric, ...]:

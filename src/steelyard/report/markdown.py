@@ -6,7 +6,7 @@ from steelyard.core.canonical import short
 from steelyard.gates.verdict import Outcome
 from steelyard.report.changes import Change, answer, compare, lowest, troubles
 from steelyard.report.model import GateReport, SessionReport
-from steelyard.report.text import as_text, cut, markdown_block, markdown_code, markdown_text
+from steelyard.report.text import cut, markdown_block, markdown_code, markdown_text, readable
 from steelyard.report.words import (
     WORDS,
     counts_line,
@@ -143,9 +143,9 @@ def _example(gate: GateReport, change: Change) -> list[str]:
     moved = ", ".join(
         f"{name} {number(b) + ' → ' if b is not None else ''}{number(a)}" for name, b, a in change.values
     )
-    body = [("input", as_text(gate.inputs[change.example_id]))] if change.example_id in gate.inputs else []
+    body = [("input", readable(gate.inputs[change.example_id]))] if change.example_id in gate.inputs else []
     if gate.references.get(change.example_id) is not None:
-        body.append(("reference", as_text(gate.references[change.example_id])))
+        body.append(("reference", readable(gate.references[change.example_id])))
     body += [("before", answer(change.before[0]))] if change.before else []
     body += [("after", answer(change.after[0]))] if change.after else []
     told: list[str] = []

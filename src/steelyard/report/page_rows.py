@@ -17,7 +17,7 @@ from steelyard.report.changes import (
 from steelyard.report.markup import Child, Markup, el
 from steelyard.report.model import GateReport
 from steelyard.report.pictures import change_bar, latency_picture
-from steelyard.report.text import as_fields, cut, one_line
+from steelyard.report.text import as_fields, as_text, cut, one_line
 from steelyard.report.worddiff import Span, line_diff, word_diff
 from steelyard.report.words import number, plural, seconds, signed, usd
 
@@ -122,6 +122,9 @@ def _telling_pair(change: Change) -> tuple[str, str]:
     before = [answer(r)[: _CARD_CHARACTERS * 4] for r in change.before] or [""]
     after = [answer(r)[: _CARD_CHARACTERS * 4] for r in change.after] or [""]
     pairs = [(b, a) for b, a in zip(before, after, strict=False) if b != a]
+    if not pairs and [r.outputs for r in change.before] != [r.outputs for r in change.after]:
+        # They differ in what the readable form leaves out, such as text against an object.
+        before, after = ([as_text(r.outputs) for r in rows] or [""] for rows in (change.before, change.after))
     b, a = pairs[0] if pairs else (before[0], after[0])
     return _short(b, _CARD_CHARACTERS), _short(a, _CARD_CHARACTERS)
 
@@ -313,7 +316,7 @@ def prompt_diff(gate: GateReport) -> Markup | None:
                 "div",
                 el("span", sign[line.kind], cls="sign"),
                 el("span", _spans(line.spans, "del" if line.kind == "removed" else "ins"), cls="text"),
-                cls=f"line {line.kind}",
+                cls=f"diffline {line.kind}",
             )
             for line in lines[:_DIFF_LINES]
         ]

@@ -7,17 +7,16 @@ import textwrap
 from steelyard.gates.verdict import Finding, Outcome
 from steelyard.report.changes import Change, answer, compare, lowest, troubles
 from steelyard.report.model import GateReport, SessionReport
-from steelyard.report.text import as_fields, as_text, display_width, fit, no_commands, one_line
+from steelyard.report.text import display_width, fit, no_commands, one_line, readable
 from steelyard.report.words import (
     ICONS,
     WORDS,
     counts_line,
     finding_words,
+    inequality,
     interval,
-    limit_words,
     number,
     plural,
-    requirement_words,
     seconds,
     shown,
     versus,
@@ -26,7 +25,7 @@ from steelyard.report.words import (
 __all__ = ["to_terminal"]
 
 _COLOURS: dict[Outcome, str] = {"pass": "32", "fail": "31", "inconclusive": "33", "unmeasurable": "35"}
-_MOST_CHANGES = 3
+_MOST_CHANGES = 2
 _NARROWEST = 40
 
 
@@ -130,11 +129,8 @@ def _row(cells: list[str], outcome: Outcome, pen: _Pen) -> str:
 
 
 def _cells(finding: Finding) -> tuple[str, str, str, str, str]:
-    difference = finding.requirement.kind == "not_worse"
     estimate = shown(finding, finding.estimate)
-    name = f"{ICONS[finding.outcome]} {requirement_words(finding)}"
-    if difference and finding.limit is not None:
-        name += f" ({limit_words(finding)})"
+    name = f"{ICONS[finding.outcome]} {inequality(finding)}"
     return one_line(name), estimate, interval(finding), f"n={finding.n}", finding_words(finding)
 
 
@@ -186,19 +182,11 @@ def _example(change: Change, sign: str, code: str, gate: GateReport, pen: _Pen) 
     )
     lines = [pen.paint(f"    {sign} {change.example_id}  {moved}", code)]
     given = gate.inputs.get(change.example_id)
-    told = [("in", _inputs(given))] if given is not None else []
+    told = [("in", readable(given))] if given is not None else []
     reference = gate.references.get(change.example_id)
     if reference is not None:
-        told.append(("wanted", as_text(reference)))
-    if change.before:
-        told.append(("was", answer(change.before[0])))
-    if change.after:
-        told.append(("now", answer(change.after[0])))
+        told.append(("wanted", readable(reference)))
+    told += [("was", answer(change.before[0]))] if change.before else []
+    told += [("now", answer(change.after[0]))] if change.after else []
     room = pen.width - 13
     return lines + [no_commands(f"      {label:<6} {fit(text, room)}") for label, text in told]
-
-
-def _inputs(value: object) -> str:
-    fields = as_fields(value)
-    # A sole field needs no name.
-    return fields[0][1] if len(fields) == 1 else as_text(value)

@@ -25,6 +25,7 @@ __all__ = [
     "markdown_text",
     "no_commands",
     "one_line",
+    "readable",
     "visible",
 ]
 
@@ -66,6 +67,16 @@ def as_text(value: JSON) -> str:
         return json.dumps(value, ensure_ascii=False, indent=2, default=str)
     except (RecursionError, ValueError):
         return "(nested too deep to show)"
+
+
+def readable(value: JSON) -> str:
+    """A JSON value for people: a flat object as lines of `name: value`, one field alone without its name."""
+    fields = as_fields(value)
+    if isinstance(value, Mapping) and len(fields) == 1:
+        return fields[0][1]
+    if isinstance(value, Mapping) and all("\n" not in text for _, text in fields):
+        return "\n".join(f"{name}: {text}" for name, text in fields)
+    return as_text(value)
 
 
 def as_fields(value: JSON) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ __all__ = [
     "counts_line",
     "finding_words",
     "guarantee",
+    "inequality",
     "interval",
     "level",
     "limit_words",
@@ -48,6 +49,8 @@ def number(value: float | None) -> str:
     """A number for people: three decimals where it is small, fewer where it is large; `–` for None."""
     if value is None:
         return "–"
+    if float(value).is_integer() and abs(value) < 1000:
+        return f"{value:.0f}".replace("-0", "0").replace("-", "−")
     size = abs(value)
     if size >= 1000:
         text = f"{value:,.0f}"
@@ -124,11 +127,33 @@ def limit_words(finding: Finding) -> str:
     """What the interval is held against: `floor 0.6`, `ceiling 2`, `margin −0.05`."""
     kind = finding.requirement.kind
     value = finding.limit if finding.limit is not None else finding.requirement.bound
+    if value is None and kind != "not_worse":
+        return "no limit"
     if kind == "at_least":
-        return f"floor {number(value)}"
+        return f"floor {value:g}"
     if kind == "at_most":
-        return f"ceiling {number(value)}"
-    return f"margin {shown(finding, value)}"
+        return f"ceiling {value:g}"
+    return f"margin {_margin(finding, value)}"
+
+
+def inequality(finding: Finding) -> str:
+    """The requirement as people write it: `exact_match ≥ 0.6`, `exact_match ≥ production − 0.05`."""
+    r = finding.requirement
+    if r.kind != "not_worse":
+        return str(r)
+    if not finding.limit:
+        return requirement_words(finding)
+    text = _margin(finding, finding.limit)
+    return f"{r.metric} {'≥' if finding.limit < 0 else '≤'} {r.baseline} {text[0]} {text[1:]}"
+
+
+def _margin(finding: Finding, value: float | None) -> str:
+    """A margin as it was written, with its sign."""
+    if value is None:
+        value = finding.requirement.margin
+        return "–" if value is None else f"{value:g}"
+    text = f"{100 * value:+.4g} %" if finding.requirement.relative else f"{value:+.4g}"
+    return text.replace("-", "−")
 
 
 def finding_words(finding: Finding) -> str:
