@@ -33,24 +33,40 @@ MESSAGES = (
 )
 
 
-def rows_of(values: list[float], *, seed: int, cost: float, answer: Callable[[int, float], Any] | None = None):
+def rows_of(
+    values: list[float], *, seed: int, cost: float, answer: Callable[[int, float], Any] | None = None
+):
     rng = random.Random(seed)
     rows = []
     for i, value in enumerate(values):
         right = INTENTS[i % 6]
-        output = answer(i, value) if answer else {
-            "intent": right if value == 1 else INTENTS[(i + 1) % 6],
-            "why": f"The customer writes about {right}, so order {i} goes to that team.",
-        }
+        output = (
+            answer(i, value)
+            if answer
+            else {
+                "intent": right if value == 1 else INTENTS[(i + 1) % 6],
+                "why": f"The customer writes about {right}, so order {i} goes to that team.",
+            }
+        )
         rows.append(
             Row(
                 example_id=f"ex-{i:04d}",
                 slices={"language": "en", "channel": ("mail", "chat")[i % 2]},
                 outputs=output,
-                scores=(Score(name="exact_match", value=value, label=output.get("intent") if isinstance(output, dict) else None),),
+                scores=(
+                    Score(
+                        name="exact_match",
+                        value=value,
+                        label=output.get("intent") if isinstance(output, dict) else None,
+                    ),
+                ),
                 usage=Usage(
-                    calls=1, input_tokens=180 + rng.randrange(60), output_tokens=14 + rng.randrange(12),
-                    cost_usd=cost * rng.uniform(0.8, 1.2), latency_s=rng.lognormvariate(-0.5, 0.4), replayed=1,
+                    calls=1,
+                    input_tokens=180 + rng.randrange(60),
+                    output_tokens=14 + rng.randrange(12),
+                    cost_usd=cost * rng.uniform(0.8, 1.2),
+                    latency_s=rng.lognormvariate(-0.5, 0.4),
+                    replayed=1,
                 ),
             )
         )
@@ -59,9 +75,15 @@ def rows_of(values: list[float], *, seed: int, cost: float, answer: Callable[[in
 
 def identity(subject: str, **changes: Any) -> Identity:
     values: dict[str, Any] = {
-        "name": "support-intent", "subject": digest(subject), "task": digest("task"), "lm": digest("lm"),
-        "lm_name": "smollm2-135m-instruct", "dataset": digest("data"), "dataset_name": "support-intent",
-        "evaluators": {"exact_match": digest("exact")}, "metrics": (Metric(name="exact_match"),),
+        "name": "support-intent",
+        "subject": digest(subject),
+        "task": digest("task"),
+        "lm": digest("lm"),
+        "lm_name": "smollm2-135m-instruct",
+        "dataset": digest("data"),
+        "dataset_name": "support-intent",
+        "evaluators": {"exact_match": digest("exact")},
+        "metrics": (Metric(name="exact_match"),),
     }
     return Identity(**(values | changes))
 
@@ -76,9 +98,17 @@ def make_gate() -> Callable[..., GateReport]:
     """A gate decided by the real rule: `lost` examples turn wrong, `won` turn right, of `n`."""
 
     def make(
-        n: int = 200, lost: int = 4, won: int = 12, *, gate: str = "evals/test_support.py::test_intent",
-        floor: float = 0.6, invalid: int = 0, failed: int = 0, answer: Callable[[int, float], Any] | None = None,
-        message: str = "HTTP 503 from the provider after 5 tries", **changes: Any,
+        n: int = 200,
+        lost: int = 4,
+        won: int = 12,
+        *,
+        gate: str = "evals/test_support.py::test_intent",
+        floor: float = 0.6,
+        invalid: int = 0,
+        failed: int = 0,
+        answer: Callable[[int, float], Any] | None = None,
+        message: str = "HTTP 503 from the provider after 5 tries",
+        **changes: Any,
     ) -> GateReport:
         rng = random.Random(7)
         old = [1.0 if rng.random() < 0.72 else 0.0 for _ in range(n)]
@@ -90,11 +120,22 @@ def make_gate() -> Callable[..., GateReport]:
         before = rows_of(old, seed=1, cost=0.00021)
         after = rows_of(new, seed=2, cost=0.00017, answer=answer)
         for i in range(n - invalid, n):
-            after[i] = Row(example_id=f"ex-{i:04d}", outputs="I am happy to help!", invalid_output="not one of the labels",
-                           scores=(Score(name="exact_match", value=0.0, label="invalid_output"),))
+            after[i] = Row(
+                example_id=f"ex-{i:04d}",
+                outputs="I am happy to help!",
+                invalid_output="not one of the labels",
+                scores=(Score(name="exact_match", value=0.0, label="invalid_output"),),
+            )
         for i in range(n - invalid - failed, n - invalid):
-            after[i] = Row(example_id=f"ex-{i:04d}", failure=Failure(kind="provider", message=message, status=503))
-        policy = Policy(requirements=(at_least("exact_match", floor), not_worse_than("production", "exact_match", margin=0.05)))
+            after[i] = Row(
+                example_id=f"ex-{i:04d}", failure=Failure(kind="provider", message=message, status=503)
+            )
+        policy = Policy(
+            requirements=(
+                at_least("exact_match", floor),
+                not_worse_than("production", "exact_match", margin=0.05),
+            )
+        )
         candidate, production = scores(after, identity("v4")), scores(before, identity("v3"))
         japanese = scores(rows_of([1, 0, 1, 1, 0, 1, 0, 0, 1, 1], seed=5, cost=0.0002), identity("v4"))
         values: dict[str, Any] = {
@@ -137,12 +178,18 @@ class Page:
         return out["result"].get("value")
 
     def requests(self) -> list[str]:
-        return [e["params"]["request"]["url"] for e in self.events if e.get("method") == "Network.requestWillBeSent"]
+        return [
+            e["params"]["request"]["url"]
+            for e in self.events
+            if e.get("method") == "Network.requestWillBeSent"
+        ]
 
     def complaints(self) -> list[str]:
         """What the browser logged: violations of the policy, failed loads, errors."""
         logged = [e["params"]["entry"]["text"] for e in self.events if e.get("method") == "Log.entryAdded"]
-        return logged + [str(e["params"]) for e in self.events if e.get("method") == "Runtime.exceptionThrown"]
+        return logged + [
+            str(e["params"]) for e in self.events if e.get("method") == "Runtime.exceptionThrown"
+        ]
 
 
 class Browser:
@@ -151,10 +198,30 @@ class Browser:
     def __init__(self, binary: str, profile: Path) -> None:
         to_child, ours_out = os.pipe()
         ours_in, from_child = os.pipe()
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-                 "--disable-sync", "--no-first-run", "--disable-dev-shm-usage", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
-        command = ["/bin/sh", "-c", f'exec "$@" 3<&{to_child} 4>&{from_child}', "sh", binary, *flags, "about:blank"]
-        self._process = subprocess.Popen(command, pass_fds=(to_child, from_child), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        flags = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--no-first-run",
+            "--disable-dev-shm-usage",
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+        ]
+        command = [
+            "/bin/sh",
+            "-c",
+            f'exec "$@" 3<&{to_child} 4>&{from_child}',
+            "sh",
+            binary,
+            *flags,
+            "about:blank",
+        ]
+        self._process = subprocess.Popen(
+            command, pass_fds=(to_child, from_child), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         os.close(to_child)
         os.close(from_child)
         self._out, self._in = os.fdopen(ours_out, "wb"), os.fdopen(ours_in, "rb")
@@ -180,7 +247,9 @@ class Browser:
         message, _, self._rest = self._rest.partition(b"\0")
         return json.loads(message)
 
-    def open(self, path: Path, *, width: int = 1200, height: int = 900, dark: bool = False, media: str = "screen") -> Page:
+    def open(
+        self, path: Path, *, width: int = 1200, height: int = 900, dark: bool = False, media: str = "screen"
+    ) -> Page:
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
 
@@ -189,7 +258,13 @@ class Browser:
 
         for domain in ("Page", "Runtime", "Network", "Log"):
             send(f"{domain}.enable")
-        send("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        send(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         send("Emulation.setEmulatedMedia", media=media, features=[scheme])
         self._events.clear()
