@@ -29,7 +29,11 @@ def free_port() -> int:
 class Server:
     def __init__(self, argv, folder):
         self.log = folder / "server.log"
-        env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        env = {
+            **os.environ,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 argv, stdout=log, stderr=log, env=env, cwd=folder, start_new_session=True
