@@ -94,6 +94,26 @@ def test_what_was_handed_in_can_be_changed_later_without_changing_the_prompt() -
     assert prompt.digest == before
 
 
+def test_the_order_of_fields_counts_where_models_see_it_and_survives_a_store_that_sorts() -> None:
+    def asking(*fields: str) -> Prompt:
+        schema = {"type": "object", "properties": {f: {"type": "string"} for f in fields}}
+        tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+        form = {"type": "json_schema", "json_schema": {"name": "a/b~c", "schema": {"x/y": schema}}}
+        return one("x", tools=(tool,), response_format=form, parameters={"extra_body": {"s": schema, "a": 1}})
+
+    reason_first, label_first = asking("reason", "label"), asking("label", "reason")
+    assert reason_first.digest != label_first.digest
+    assert one("x", parameters={"seed": 1, "n": 2}).digest == one("x", parameters={"n": 2, "seed": 1}).digest
+    for prompt in (reason_first, label_first):
+        stored = json.loads(json.dumps(prompt.content(), sort_keys=True))
+        back = Prompt.from_content("p", stored, expect=prompt.digest)
+        assert json.dumps(back.render().to_openai()) == json.dumps(prompt.render().to_openai())
+    stored = json.loads(json.dumps(reason_first.content()))
+    stored["order"] = {k: [*v, "more"] for k, v in stored["order"].items()}
+    with pytest.raises(InvalidValue, match="order of keys"):
+        Prompt.from_content("p", stored)
+
+
 # -- rendering --------------------------------------------------------------------------------------
 @given(st.lists(st.tuples(LITERAL, NAMES), min_size=1, max_size=4), st.data())
 def test_rendering_puts_values_between_the_literals(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,58 +11,15 @@ from steelyard.core.canonical import JSON, canonical, digest, plain
 from steelyard.core.chat import ChatRequest
 from steelyard.core.errors import Corrupt, InvalidValue, SteelyardError
 from steelyard.core.ref import check_name
-from steelyard.prompts.template import VARIABLE, Fault, Where, parse, strings, to_text
+from steelyard.prompts.checks import check_messages, check_variables, nearest
+from steelyard.prompts.order import order_of, reordered
+from steelyard.prompts.template import parse, to_text
+from steelyard.prompts.variable import REQUIRED, Variable
 
-__all__ = ["REQUIRED", "TYPES", "Prompt", "Syntax", "Variable"]
+__all__ = ["Prompt", "Syntax"]
 
 Syntax = Literal["default", "jinja"]
 FORMAT = 1
-TYPES = ("str", "int", "float", "bool", "list", "object")
-"""What a variable may be; an `int` is also a `float`, a `bool` is neither."""
-
-_ROLES = ("system", "developer", "user", "assistant", "tool")
-
-
-class _Required:
-    def __repr__(self) -> str:
-        return "REQUIRED"
-
-
-REQUIRED: Any = _Required()
-"""The default of a variable that has none: it must be handed in."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variable:
-    """What a prompt is filled with.
-
-    Attributes:
-        type: One of `TYPES`.
-        description: For people; not part of the identity.
-        default: Stands in where nothing is handed in; `REQUIRED` if there is none.
-    """
-
-    type: str = "str"
-    description: str = ""
-    default: JSON = REQUIRED
-
-    @property
-    def required(self) -> bool:
-        """Whether a value must be handed in."""
-        return self.default is REQUIRED
-
-    def accepts(self, value: object) -> bool:
-        """Whether a value has the variable's type. NaN and infinities have none."""
-        if self.type == "str":
-            return isinstance(value, str)
-        if self.type == "bool":
-            return isinstance(value, bool)
-        if self.type == "int":
-            return isinstance(value, int) and not isinstance(value, bool)
-        if self.type == "float":
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            return number and math.isfinite(cast("float", value))
-        return isinstance(value, (list, tuple) if self.type == "list" else Mapping)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +62,20 @@ class Prompt:
         ):  # copies: nobody changes them later
             value = plain(getattr(self, key))
             object.__setattr__(self, key, tuple(value) if isinstance(value, list) else value)
+        object.__setattr__(self, "messages", tuple(_in_order(m) for m in self.messages))
+        object.__setattr__(self, "parameters", dict(sorted(self.parameters.items())))
         object.__setattr__(self, "variables", dict(self.variables))
-        _check_messages(self.messages)
-        _check_variables(self)
+        check_messages(self.messages)
+        check_variables(self)
         canonical(self.content())
 
     # -- identity ---------------------------------------------------------------------------------
     def content(self) -> dict[str, JSON]:
         """Everything that changes the answer, as a JSON object; its digest is the prompt's identity."""
-        return {
+        order = order_of(list(self.tools), "/tools") | order_of(self.response_format, "/response_format")
+        for key, value in self.parameters.items():
+            order |= order_of(value, f"/parameters/{key}")
+        return ({"order": order} if order else {}) | {
             "format": FORMAT,
             "syntax": self.syntax,
             "messages": list(self.messages),
@@ -162,12 +123,13 @@ class Prompt:
                 f"prompt {name!r} is stored in format {content.get('format')!r}, not {FORMAT}",
                 do="Update Steelyard.",
             )
-        if odd := sorted(set(content) ^ _KEYS):
+        if odd := sorted((set(content) - {"order"}) ^ _KEYS):
             raise InvalidValue(
                 f"the stored content of prompt {name!r} has unknown or missing keys: {', '.join(odd[:5])}",
                 do="Push the prompt again, or update Steelyard.",
             )
         try:
+            order = cast("Mapping[str, JSON]", content.get("order", {}))
             prompt = cls(
                 name=name,
                 messages=tuple(content["messages"]),
@@ -178,9 +140,11 @@ class Prompt:
                     for k, v in content["variables"].items()
                 },
                 model=content["model"],
-                parameters=content["parameters"],
-                tools=tuple(content["tools"]),
-                response_format=content["response_format"],
+                parameters={
+                    k: reordered(v, f"/parameters/{k}", order) for k, v in content["parameters"].items()
+                },
+                tools=tuple(reordered(list(content["tools"]), "/tools", order)),
+                response_format=reordered(content["response_format"], "/response_format", order),
                 syntax=content["syntax"],
                 description=description,
             )
@@ -231,7 +195,7 @@ class Prompt:
             if rest:
                 lines.append(json.dumps(rest, indent=2, ensure_ascii=False))
             lines.append("")
-        for name, variable in self.variables.items():
+        for name, variable in sorted(self.variables.items()):
             shown = "" if variable.required else f" = {json.dumps(variable.default, ensure_ascii=False)}"
             lines.append(f"variable {name}: {variable.type}{shown}")
         if self.model is not None:
@@ -324,108 +288,21 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else to_text(plain(value))
 
 
-def _check_messages(messages: tuple[Mapping[str, JSON], ...]) -> None:
-    if not messages:
-        raise Fault("the prompt has no message", do="Give at least one message.", where=("messages",))
-    for i, message in enumerate(messages):
-        where: Where = ("messages", i)
-        role, content = message.get("role"), message.get("content")
-        if role not in _ROLES:
-            raise Fault(f"{role!r} is no role", do=f"Use one of {', '.join(_ROLES)}.", where=(*where, "role"))
-        parts = cast("list[Any]", content) if isinstance(content, list) else []
-        for j, part in enumerate(parts):
-            kind = cast("dict[str, Any]", part).get("type") if isinstance(part, dict) else None
-            if not isinstance(kind, str) or (kind == "text" and not isinstance(part.get("text"), str)):
-                raise Fault(
-                    "a part of a message has no 'type', or is a text part without 'text'",
-                    do="Write {type: text, text: ...} or another OpenAI content part.",
-                    where=(*where, "content", j),
-                )
-        called = role == "assistant" and message.get("tool_calls")
-        if not (isinstance(content, str) or parts or (content is None and called)):
-            raise Fault(
-                f"the {role} message has no content",
-                do="Give it a text, or a list of content parts.",
-                where=(*where, "content") if "content" in message else where,
-            )
-
-
-def _check_variables(prompt: Prompt) -> None:
-    """Every template parses, and the names used are exactly the names declared."""
-    for name, variable in prompt.variables.items():
-        where: Where = ("variables", name)
-        if not VARIABLE.fullmatch(name):
-            raise Fault(
-                f"{name[:80]!r} is no name of a variable",
-                do="Use letters, digits and '_', beginning with a letter.",
-                where=where,
-            )
-        if variable.type not in TYPES:
-            raise Fault(f"{variable.type!r} is no type", do=f"Use one of {', '.join(TYPES)}.", where=where)
-        if not variable.required and not variable.accepts(variable.default):
-            raise Fault(
-                f"the default of variable {name!r} is no {variable.type}",
-                do=f"Give a default of type {variable.type}.",
-                where=(*where, "default"),
-            )
-    used: set[str] = set()
-    for key in ("messages", "tools", "response_format"):
-        for where, text in strings(getattr(prompt, key), (key,)):
-            for name, offset in _names(text, where, prompt.syntax):
-                if name not in prompt.variables:
-                    raise Fault(
-                        f"the variable {name!r} is used but not declared",
-                        do=f"Declare it under variables, '{name}: {{type: str}}', or mend the name"
-                        f"{_nearest(name, prompt.variables)}.",
-                        where=where,
-                        offset=offset,
-                    )
-                used.add(name)
-    for name in prompt.variables:
-        if name not in used:
-            raise Fault(
-                f"the variable {name!r} is declared but nothing uses it",
-                do=f"Write {{{{ {name} }}}} where it belongs, or take it out.",
-                where=("variables", name),
-            )
-
-
-def _names(text: str, where: Where, syntax: Syntax) -> list[tuple[str, int]]:
-    if "{" not in text:
-        return []
-    if syntax == "jinja":
-        from steelyard.prompts.sandbox import JinjaTemplate
-
-        found = JinjaTemplate(text, where).names
-        return sorted(((n, max(text.find(n), 0)) for n in found), key=lambda pair: pair[1])
-    out: list[tuple[str, int]] = []
-    at = 0
-    for segment in parse(text, where):
-        if segment.variable:
-            at = text.index("{{", at)
-            while (
-                text[at + 2 :].lstrip()[: len(segment.text)] != segment.text
-            ):  # a literal '{{' stands before
-                at = text.index("{{", at + 2)
-            out.append((segment.text, at))
-            at += 2
-    return out
-
-
-def _nearest(name: str, known: Mapping[str, Variable]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def _type(value: object) -> str:
     return f"{type(value).__name__} {value}" if isinstance(value, float) else type(value).__name__
 
 
+def _in_order(message: Mapping[str, JSON]) -> JSON:
+    """A message with its keys in one order: theirs does not reach the model, so it tells nothing apart."""
+    first = {k: message[k] for k in ("role", "content") if k in message}
+    return reordered(first, "", {"": list(first)}) | reordered(
+        {k: v for k, v in message.items() if k not in first}, "", {}
+    )
+
+
 def _unknown(prompt: Prompt, name: str) -> InvalidValue:
     known = ", ".join(prompt.variables) or "none"
-    near = _nearest(name, prompt.variables)
+    near = nearest(name, prompt.variables)
     return InvalidValue(
         f"prompt {prompt.name!r} has no variable {name[:80]!r}{near}; it has {known}",
         do="Hand in its variables only.",

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from steelyard.core.canonical import JSON
 from steelyard.core.errors import InvalidFile, InvalidValue
-from steelyard.prompts.prompt import REQUIRED, TYPES, Prompt, Variable
+from steelyard.prompts.prompt import Prompt
 from steelyard.prompts.schema import (
     FileModel,
     MessageModel,
@@ -22,6 +22,7 @@ from steelyard.prompts.schema import (
 )
 from steelyard.prompts.strict_yaml import Document, read_yaml
 from steelyard.prompts.template import Fault, Where
+from steelyard.prompts.variable import REQUIRED, TYPES, Variable
 
 __all__ = ["read_prompt"]
 
