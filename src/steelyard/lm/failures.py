@@ -25,7 +25,7 @@ def kind_of_status(status: int) -> str:
 def failure_of(error: BaseException) -> Failure | None:
     """The failure that an error of a model call means, or None where it is about something else.
 
-    Knows our own errors and those of `openai`, `httpx2` and `httpx`, raised or chained; none of them is imported.
+    Knows our own errors and those of `openai`, `httpx2` and `httpx`, raised or chained; imports none of them.
     """
     seen: set[int] = set()
     at: BaseException | None = error

@@ -15,7 +15,7 @@ __all__ = ["LocalLM"]
 
 
 class LocalLM(OpenAILM):
-    """A local model, served by llama.cpp in a process of its own that starts with the first live call.
+    """A local model, served by llama.cpp in its own process, started by the first live call.
 
     It answers one call at a time: concurrent slots change temperature-0 answers. Equal models share one server.
 

@@ -71,14 +71,16 @@ class OpenAILM:
     def openai_client(self) -> openai.OpenAI:
         """The `openai.OpenAI` client that calls go through, for tasks that want the package itself."""
         with self._lock:
-            if self._sync is None:
+            client = self._sync
+            if client is None:
                 module = _openai()
                 with _as_call_failed():
-                    self._sync = module.OpenAI(api_key=self._key, **self._client_options(module, sync=True))
-            return self._sync
+                    client = module.OpenAI(api_key=self._key, **self._client_options(module, sync=True))
+                self._sync = client
+            return client
 
     def async_openai_client(self) -> openai.AsyncOpenAI:
-        """A new `openai.AsyncOpenAI` client for this model; a client belongs to one event loop, so none is kept."""
+        """A new `openai.AsyncOpenAI` client; a client belongs to one event loop, so none is kept."""
         module = _openai()
         with _as_call_failed():
             return module.AsyncOpenAI(api_key=self._key, **self._client_options(module, sync=False))
@@ -124,7 +126,7 @@ class OpenAILM:
         known = _known_arguments()
         if extra := {k: arguments.pop(k) for k in list(arguments) if k not in known}:
             # Parameters of other servers (grammar, top_k) go into the body as they are.
-            arguments["extra_body"] = {**(arguments.get("extra_body") or {}), **extra}
+            arguments["extra_body"] = dict(arguments.get("extra_body") or {}) | extra
         return arguments
 
     def _completion(self, response: Any, seconds: float) -> Completion:
@@ -184,7 +186,7 @@ def _known_arguments() -> frozenset[str]:
     return _KNOWN[0]
 
 
-class _as_call_failed:  # noqa: N801  (reads as a word after `with`)
+class _as_call_failed:
     def __enter__(self) -> None:
         return None
 

@@ -13,7 +13,7 @@ __all__ = ["MODELS", "open_lm"]
 Opener = Callable[[str, Settings], LM]
 
 MODELS: Registry[Opener] = Registry("kind of model", "steelyard.models")
-"""Openers by the word before the colon; a plugin's entry point names a function `(rest, settings) -> LM`."""
+"""Openers by the word before the colon; a plugin's entry point names a `(rest, settings) -> LM`."""
 
 
 def open_lm(spec: str, settings: Settings) -> LM:

@@ -1,4 +1,4 @@
-"""Record and replay: put beneath every client that stands on httpx, only while a session or a scope is open."""
+"""Record and replay: beneath every client that stands on httpx, only while a session or scope is open."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,9 @@ def replaying(folder: Path, mode: str = "auto") -> Generator[Session]:
 
     Args:
         folder: Where the recordings lie.
-        mode: `auto`: what is recorded is replayed, the rest goes out and is recorded. `live`: everything goes out
-            and is recorded. `replay`: nothing goes out; a request without a recording raises `ReplayMiss`, a
-            damaged recording `Corrupt`, and any other connection of a scope is refused at the socket.
+        mode: `auto`: what is recorded is replayed, the rest goes out and is recorded. `live`: everything goes
+            out and is recorded. `replay`: nothing goes out; a request without a recording raises `ReplayMiss`, a
+            damaged one `Corrupt`, and any other connection of a scope is refused at the socket.
 
     Threads see the session if they run in a copy of the context (`contextvars.copy_context().run`).
     """
@@ -37,8 +38,8 @@ def replaying(folder: Path, mode: str = "auto") -> Generator[Session]:
 def call_scope(example_id: str, trial: int = 0) -> Generator[Calls]:
     """The calls of one trial of one example: usage, failures and log of what runs inside.
 
-    Outside of a session it only counts. The key of a request holds the trial and how many identical requests came
-    before it in this scope, not the example: two examples that ask the same share an answer at the same trial.
+    Outside of a session it only counts. The key of a request holds the trial and how many identical requests
+    came before it in this scope, not the example: two examples that ask the same share an answer at one trial.
 
     Raises:
         ReplayMiss, Corrupt: at its end, when a request was refused, even if the code inside caught that.
@@ -90,7 +91,7 @@ def _hook_http() -> list[Callable[[], None]]:
 def _sync(module: Any, exchange: Any) -> Callable[[Any], Any]:
     def around(original: Any) -> Any:
         def handle_request(self: Any, request: Any) -> Any:
-            return exchange(module, lambda r: original(self, r), request)
+            return exchange(module, partial(original, self), request)
 
         return handle_request
 
@@ -100,7 +101,7 @@ def _sync(module: Any, exchange: Any) -> Callable[[Any], Any]:
 def _async(module: Any, exchange_async: Any) -> Callable[[Any], Any]:
     def around(original: Any) -> Any:
         async def handle_async_request(self: Any, request: Any) -> Any:
-            return await exchange_async(module, lambda r: original(self, r), request)
+            return await exchange_async(module, partial(original, self), request)
 
         return handle_async_request
 
@@ -108,7 +109,7 @@ def _async(module: Any, exchange_async: Any) -> Callable[[Any], Any]:
 
 
 def _hook_sockets() -> list[Callable[[], None]]:
-    """Refuse connections of a replayed scope that no HTTP transport of ours saw (requests, aiohttp, drivers)."""
+    """Refuse connections of a replayed scope that no hooked transport saw (requests, aiohttp, drivers)."""
 
     def around(original: Any) -> Any:
         def connect(self: socket.socket, address: Any) -> Any:

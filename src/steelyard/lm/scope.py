@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from steelyard.core.errors import Corrupt, InvalidValue, ReplayMiss
 from steelyard.core.results import Usage
@@ -153,7 +153,7 @@ class Calls:
 
     @property
     def last_failure(self) -> Failure | None:
-        """The failure of the last request, or None where the last one went well: what a task that raised died of."""
+        """The failure of the last request, or None where it went well: what a task that raised died of."""
         return self.log[-1].failure if self.log else None
 
     def take(self, request: str) -> int:
@@ -209,7 +209,7 @@ def open_session(folder: Path, mode: str) -> Generator[Session]:
     """A session for what runs inside; see `replay.replaying`."""
     if mode not in LM_MODES:
         raise InvalidValue(f"{mode!r} is no mode of record and replay", do=f"Use {' or '.join(LM_MODES)}.")
-    session = Session(folder, cast("Mode", mode))
+    session = Session(folder, mode)
     token = _SESSION.set(session)
     _ACTIVE.append(session)
     try:

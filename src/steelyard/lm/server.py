@@ -1,6 +1,6 @@
 """A running local model: started on the first live call, started anew after a crash, stopped with us.
 
-Clients never learn its port. They ask `http://<id>.steelyard-local.invalid/v1`, a name that no resolver knows,
+Clients never learn its port. They ask `http://<id>.steelyard-local.invalid/v1`, which no resolver knows,
 and `route` turns it into the running server when a call really goes out: a replayed run starts nothing.
 """
 
@@ -90,7 +90,7 @@ class LocalServer:
                     process.stdin.close()
 
     def after_timeout(self) -> None:
-        """Called when an answer did not come in time: a server that hangs is ended, a busy one is left alone."""
+        """Called when an answer did not come in time: one that hangs is ended, a busy one stays."""
         address = self._address
         if address is not None and not _healthy(address, 2.0):
             self.stop()
@@ -112,7 +112,7 @@ class LocalServer:
 
     def _run(self, path: Path, address: Address, log: Path) -> bool:
         options = {"model": path, "port": address.port, "alias": self.alias, "n-ctx": self.n_ctx}
-        options |= {"threads": max(1, min(4, os.cpu_count() or 1)), "parent": os.getpid()}
+        options |= {"threads": _threads(), "parent": os.getpid()}
         argv = [sys.executable, "-m", "steelyard.lm.server_process"]
         for key, value in options.items():
             argv += [f"--{key}", str(value)]
@@ -178,6 +178,12 @@ def route(host: str) -> LocalServer | None:
 def _stop_all() -> None:
     for _, server in list(_SERVERS.values()):
         server.stop()
+
+
+def _threads() -> int:
+    # Threads of the engine wait for each other: one more than there are free cores makes it several times slower.
+    free = (os.cpu_count() or 1) - round(os.getloadavg()[0])
+    return max(1, min(4, free))
 
 
 def _free_port() -> int:

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from typing import Any
 
 __all__ = ["main"]
 
@@ -30,7 +31,10 @@ def main(argv: list[str] | None = None) -> int:
     for watch in (_watch_pipe, _watch_parent):
         threading.Thread(target=watch, args=(given.parent,), daemon=True).start()
 
-    import xllamacpp
+    import importlib
+
+    # Compiled without stubs: every attribute is unknown to a type checker.
+    xllamacpp: Any = importlib.import_module("xllamacpp")
 
     params = xllamacpp.CommonParams()
     params.model.path = given.model
@@ -40,8 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     params.api_keys = [key]  # no other program of this machine, and no web page, may use the model
     params.n_ctx = given.n_ctx
     params.n_parallel = 1  # concurrent slots change temperature-0 answers
-    # What an earlier request left in the cache changes how a prompt is split into batches, and with it the last
-    # bits of the logits: an answer must not depend on the order of the rows.
+    # What an earlier request left in the cache changes how a prompt is split into batches, and with it the
+    # last bits of the logits: an answer must not depend on the order of the rows.
     params.cache_prompt = False
     params.cache_ram_mib = 0
     params.cpuparams.n_threads = given.threads

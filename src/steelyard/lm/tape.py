@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -130,8 +131,6 @@ class Tape:
         n = 0
         while (target := away / f"{key}.{n}.rec").exists():
             n += 1
-        try:
+        with contextlib.suppress(FileNotFoundError):  # another process was first
             path.replace(target)
-        except FileNotFoundError:
-            pass  # another process was first
         return target
