@@ -2,8 +2,8 @@
 
     python bench/gates_simulation.py [--runs 2000] [--seed 20261123]
 
-Our rule, the point rule (pass when the mean lost less than the margin, else fail), and the same two questions
-asked with three common tests: unpaired z, paired t and a percentile bootstrap (1,000 resamples). The three take
+Our rule, the point rule (pass when the mean lost less than the margin, else fail), and the same two
+questions asked with three common tests: unpaired z, paired t and a percentile bootstrap (1,000 resamples). The three take
 rows as independent, as they are commonly used.
 """
 
@@ -94,7 +94,7 @@ def others(rng, runs):
 
 def cell(passed, failed):
     p, f = 100 * passed.mean(), 100 * failed.mean()
-    return f"{p:.0f} / {f:.0f} / {100 - p - f:.0f}"
+    return f"{p:.0f} / {f:.0f} / {abs(100 - p - f):.0f}"
 
 
 def main():

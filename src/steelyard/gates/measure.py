@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from itertools import repeat
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from steelyard.core.results import Row, Scores
 from steelyard.core.score import Metric
 
-__all__ = ["Arm", "Sample", "arm_of", "paired", "single"]
+__all__ = ["Arm", "Sample", "aligned", "arm_of", "paired", "single"]
+
+_EXAMPLE, _TRIAL, _INVALID = attrgetter("example_id"), attrgetter("trial"), attrgetter("invalid_output")
+_NAME, _LABEL, _VALUE = attrgetter("name"), attrgetter("label"), attrgetter("value")
+_EXAMPLE_OF_KEY, _TRIAL_OF_KEY = itemgetter(0), itemgetter(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,44 +71,19 @@ def arm_of(scores: Scores, metric: Metric) -> Arm:
     """The values of one metric in one run, in the order of its plan."""
     import numpy as np
 
-    name, planned = metric.name, scores.planned
-    worst = (metric.low if metric.direction == "higher" else metric.high) if metric.bounded else None
-    position = next((i for i, m in enumerate(scores.identity.metrics) if m.name == name), 0)
+    planned, rows = scores.planned, _in_order(scores)
     failures: Counter[str] = Counter()
     invalid = 0
-    raw: list[float] = []
-    clustered = False
-    rows = _in_order(scores)
-    nan = math.nan
-    for row in rows:
-        if row is None:
-            failures["no row"] += 1
-            raw.append(nan)
-            continue
-        if row.cluster is not None:
-            clustered = True
-        if row.invalid_output is not None and worst is not None:
-            invalid += 1
-            raw.append(worst)
-            continue
-        found = row.scores
-        score = found[position] if position < len(found) else None
-        if score is None or score.name != name:
-            score = row.score(name)
-        if score is not None and score.value is not None:
-            raw.append(score.value)
-            if score.label == "invalid_output":
-                invalid += 1
-            continue
-        why = row.failure or (score.error if score else None)
-        failures[why.kind if why else "no score"] += 1
-        raw.append(nan)
+    raw: list[Any] | None = _clean_values(rows, scores, metric)
+    if raw is None:
+        raw, invalid, failures = _values(rows, scores, metric)
+    clusters = [r.cluster if r is not None else None for r in rows]
     values = np.array(raw, dtype=float)
     bad = ~np.isfinite(values)
     missing = int(bad.sum())
     if missing > failures.total():
         failures["NaN"] += missing - failures.total()
-        values[bad] = nan
+        values[bad] = math.nan
     outside = None
     if metric.low is not None or metric.high is not None:
         low, high = metric.low, metric.high
@@ -123,17 +101,74 @@ def arm_of(scores: Scores, metric: Metric) -> Arm:
         failures=failures,
         outside=outside,
         example=_examples(scores),
-        clusters=[r.cluster if r is not None else None for r in rows] if clustered else None,
+        clusters=None if clusters.count(None) == len(clusters) else clusters,
     )
+
+
+def _position(scores: Scores, metric: Metric) -> int:
+    """Where a row is likely to hold the metric's score."""
+    return next((i for i, m in enumerate(scores.identity.metrics) if m.name == metric.name), 0)
+
+
+def _clean_values(rows: list[Row | None], scores: Scores, metric: Metric) -> list[Any] | None:
+    """The raw values where every row has one and none is invalid, else None: the quick way for large runs."""
+    whole = [row for row in rows if row is not None]
+    if len(whole) < len(rows) or set(map(_INVALID, whole)) != {None}:
+        return None
+    position = _position(scores, metric)
+    try:
+        found = [row.scores[position] for row in whole]
+    except IndexError:
+        return None
+    if set(map(_NAME, found)) != {metric.name} or "invalid_output" in set(map(_LABEL, found)):
+        return None
+    values = list(map(_VALUE, found))
+    return None if None in values else values
+
+
+def _values(rows: list[Row | None], scores: Scores, metric: Metric) -> tuple[list[Any], int, Counter[str]]:
+    """The raw values, NaN where missing; how many are invalid; why the missing ones are missing."""
+    name, position = metric.name, _position(scores, metric)
+    worst = (metric.low if metric.direction == "higher" else metric.high) if metric.bounded else None
+    failures: Counter[str] = Counter()
+    invalid = 0
+    raw: list[Any] = []
+    for row in rows:
+        if row is None:
+            failures["no row"] += 1
+            raw.append(math.nan)
+            continue
+        if row.invalid_output is not None and worst is not None:
+            invalid += 1
+            raw.append(worst)
+            continue
+        found = row.scores
+        score = found[position] if position < len(found) else None
+        if score is None or score.name != name:
+            score = row.score(name)
+        if score is not None and score.value is not None:
+            raw.append(score.value)
+            if score.label == "invalid_output":
+                invalid += 1
+            continue
+        why = row.failure or (score.error if score else None)
+        failures[why.kind if why else "no score"] += 1
+        raw.append(math.nan)
+    return raw, invalid, failures
 
 
 def _in_order(scores: Scores) -> list[Row | None]:
     """The rows in the order of the plan, None where one is missing."""
     planned, rows = scores.planned, scores.rows
-    if len(rows) == len(planned):
-        ids, trials = map(attrgetter("example_id"), rows), map(attrgetter("trial"), rows)
-        if all(e == i and t == k for (e, t), i, k in zip(planned, ids, trials, strict=True)):
-            return list(rows)
+    ids = list(map(_EXAMPLE, rows))
+    once = not any(map(_TRIAL_OF_KEY, planned))
+    if ids == list(map(_EXAMPLE_OF_KEY, planned)) and (
+        once or list(map(_TRIAL, rows)) == list(map(_TRIAL_OF_KEY, planned))
+    ):
+        return list(rows)
+    if once:  # keys without tuples: a million of those wake the garbage collector often
+        by_id = dict(zip(ids, rows, strict=True))
+        return list(map(by_id.get, map(_EXAMPLE_OF_KEY, planned)))
     by_key = {(r.example_id, r.trial): r for r in rows}
     return [by_key.get(key) for key in planned]
 
@@ -142,13 +177,11 @@ def _examples(scores: Scores) -> Any | None:
     """The example of each planned row as integers from 0; None where each row is its own example."""
     import numpy as np
 
-    ids = [key[0] for key in scores.planned]
-    index = dict(zip(ids, repeat(0)))
-    if len(index) == len(ids):
+    if not any(map(_TRIAL_OF_KEY, scores.planned)):
         return None
-    for i, key in enumerate(index):
-        index[key] = i
-    return np.array([index[i] for i in ids])
+    ids = [key[0] for key in scores.planned]
+    index = {example: i for i, example in enumerate(dict.fromkeys(ids))}
+    return None if len(index) == len(ids) else np.array([index[i] for i in ids])
 
 
 def aligned(candidate: Scores, baseline: Scores) -> Scores | None:
