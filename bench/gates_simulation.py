@@ -3,8 +3,8 @@
     python bench/gates_simulation.py [--runs 2000] [--seed 20261123]
 
 Our rule, the point rule (pass when the mean lost less than the margin, else fail), and the same two
-questions asked with three common tests: unpaired z, paired t and a percentile bootstrap (1,000 resamples). The three take
-rows as independent, as they are commonly used.
+questions asked with three common tests: unpaired z, paired t and a percentile bootstrap (1,000 resamples).
+The three take rows as independent, as they are commonly used.
 """
 
 from __future__ import annotations
