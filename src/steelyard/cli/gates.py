@@ -164,6 +164,8 @@ def _pytest(mode: str, targets: tuple[str, ...], options: dict[str, Any]) -> int
     import pytest
 
     arguments = [*targets, f"--steelyard-mode={mode}", "-q", "--no-header", "-p", "no:cacheprovider"]
+    # The plugin's package is loaded before pytest can rewrite its assertions; it has none to rewrite.
+    arguments += ["-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning"]
     for key, flag in (
         ("lm_mode", "--steelyard-lm"),
         ("baseline", "--steelyard-baseline"),

@@ -52,7 +52,7 @@ class EvalSession:
         self.settings, self.mode, self.baseline, self.prompt = settings, mode, baseline, prompt
         self.report_folder = report or settings.home / "report"
         self._show, self._live = show, live
-        self._last = 0.0
+        self._last = monotonic()
         self._began = monotonic()
         self.texts: list[str] = []
         self.outcomes: list[Outcome] = []
@@ -111,6 +111,7 @@ class EvalSession:
             from steelyard.cli.bless import bless_gate
 
             text, outcome = bless_gate(gate, self.workspace)
+            self.workspace.reports.clear()  # its verdict only says that nothing was blessed before
             self.texts.append(text)
             self.outcomes.append(outcome)
             return None, None
@@ -150,7 +151,7 @@ class EvalSession:
         if progress is None:
             self._show(f"steelyard: {text}", False)
             return
-        if not final and now - self._last < (0.1 if self._live else 10.0):
+        if not final and now - self._last < (0.1 if self._live else 5.0):
             return
         self._last = now
         failed = f", {progress.failed} failed" if progress.failed else ""
@@ -192,7 +193,8 @@ class EvalSession:
                 hints.append(f"steelyard prompts promote {candidate.name}")
             elif any("bless" in reason for reason in report.verdict.reasons):
                 hints.append(
-                    f"steelyard bless evals/   (sets {candidate.name}@production for the first time)"
+                    f"steelyard bless {self.workspace.evals_name}   "
+                    f"(sets {candidate.name}@{self.settings.baseline} for the first time)"
                 )
         if any(r.outcome in ("fail", "inconclusive") for r in self.workspace.reports):
             hints.append("open the report: what got worse, side by side")

@@ -139,7 +139,7 @@ def run_gate(spec: Gate, workspace: Workspace) -> GateReport:
     baselines: list[Baseline] = []
     if not reasons:
         aliases = dict.fromkeys(r.baseline for r in policy.requirements if r.baseline is not None)
-        how = f"Set the first one with: steelyard bless {spec.label} (it must pass its floors)."
+        how = f"Set the first one with: steelyard bless {workspace.evals_name} (it must pass its floors)."
         for alias in aliases:
             baseline = find_baseline(workspace, alias, prepared.identity, spec.label, how_to_bless=how)
             baselines.append(baseline)
@@ -238,7 +238,7 @@ def _run(prepared: Prepared, workspace: Workspace, writer: EvidenceWriter, promp
 
     async def judged(example: Example, outputs: JSON, invalid: str | None, usage: Usage) -> tuple[Score, ...]:
         if invalid is not None:
-            return invalid_output_scores(prepared.evaluators, invalid)
+            return invalid_output_scores(prepared.evaluators, invalid, usage)
         return await score_row(
             prepared.evaluators,
             inputs=example.inputs,

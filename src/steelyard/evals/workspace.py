@@ -114,6 +114,12 @@ class Workspace:
         return git_state(self.settings.root)
 
     @property
+    def evals_name(self) -> str:
+        """The evals folder as one types it in the project's root."""
+        evals, root = self.settings.evals, self.settings.root
+        return f"{evals.relative_to(root)}/" if evals.is_relative_to(root) else str(evals)
+
+    @property
     def evidence_folder(self) -> Path:
         """Where bundles are written."""
         return self.settings.home / "evidence"
