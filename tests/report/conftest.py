@@ -1,12 +1,14 @@
-"""Reports made from real verdicts over rows that look like an intent classifier's, and a headless Chromium."""
+"""Reports made from real verdicts over rows of an intent classifier, and a headless Chromium."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -210,11 +212,17 @@ class Browser:
             "--remote-debugging-pipe",
             f"--user-data-dir={profile}",
         ]
+        # The browser reads commands from descriptor 3 and answers on 4; dash knows no two-digit ones.
+        launch = (
+            "import os, sys; a, b = os.dup(int(sys.argv[1])), os.dup(int(sys.argv[2])); "
+            "os.dup2(a, 3); os.dup2(b, 4); os.execv(sys.argv[3], sys.argv[3:])"
+        )
         command = [
-            "/bin/sh",
+            sys.executable,
             "-c",
-            f'exec "$@" 3<&{to_child} 4>&{from_child}',
-            "sh",
+            launch,
+            str(to_child),
+            str(from_child),
             binary,
             *flags,
             "about:blank",
@@ -274,7 +282,14 @@ class Browser:
         return Page(send=send, events=list(self._events))
 
     def close(self) -> None:
-        self._out.close()  # the pipe's end ends the browser
+        try:
+            self._call("Browser.close")
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._out.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

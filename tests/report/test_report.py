@@ -103,7 +103,7 @@ def test_the_terminal_keeps_its_width_and_colour_is_asked_for(make_gate):
         lines = to_terminal(gate, colour=False, width=width).split("\n")
         assert max(map(display_width, lines)) <= width
         assert not any("\x1b" in line for line in lines)
-    assert "\x1b[1;31m" in to_terminal(gate, colour=True, width=80)
+    assert "\x1b[1;33m" in to_terminal(gate, colour=True, width=80)
 
 
 def test_the_json_is_the_verdict_and_has_no_clock(make_gate):
