@@ -119,6 +119,7 @@ def _hook_sockets() -> list[Callable[[], None]]:
                 asked = f"a connection to {address[0]}:{address[1]}"
                 error = ReplayMiss(asked, key="connection", folder=calls.session.tape.folder)
                 calls.refuse(error, asked, "")
+                self.close()  # the caller, who expects an OSError here, would leave it open
                 raise error
             return original(self, address)
 

@@ -181,9 +181,7 @@ def _stop_all() -> None:
 
 
 def _threads() -> int:
-    # Threads of the engine wait for each other: one more than there are free cores makes it several times slower.
-    free = (os.cpu_count() or 1) - round(os.getloadavg()[0])
-    return max(1, min(4, free))
+    return min(4, os.cpu_count() or 1)
 
 
 def _free_port() -> int:
