@@ -103,11 +103,12 @@ def test_refund_answers_stand_word_for_word_in_a_clause_of_the_policy(policy: Da
 
 
 def test_refund_clauses_are_never_shared_between_splits(policy: Dataset) -> None:
-    seen: dict[str, set[Any]] = {"dev": set(), "test": set()}
+    seen: dict[str, set[Any]] = {"dev": set(), "test": set(), "reserve": set()}
     for example in policy.examples:
         assert isinstance(example.metadata["clauses"], list)
         seen[str(example.split)].update(example.metadata["clauses"])
     assert not seen["dev"] & seen["test"]
+    assert not seen["dev"] & seen["reserve"]
 
 
 @pytest.mark.parametrize(("name", "key"), [("support-intent", "message"), ("refund-policy", "question")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ __all__ = ["compare", "evidence"]
 
 
 @contextmanager
-def _workspace() -> Iterator[Workspace]:
+def _workspace() -> Generator[Workspace]:
     with Workspace(load_settings()) as workspace:
         yield workspace
 

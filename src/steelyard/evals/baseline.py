@@ -49,7 +49,7 @@ def find_baseline(
         return Baseline(
             alias=alias,
             subject=None,
-            reason=f"the gate compares with {alias!r}, but it names no prompt that could have this alias. "
+            reason=f"The gate compares with {alias!r}, but it names no prompt that could have this alias. "
             "Give prompt=..., or demand at_least(...) only.",
         )
     subject = workspace.alias_digest(name, alias)
@@ -57,7 +57,7 @@ def find_baseline(
         return Baseline(
             alias=alias,
             subject=None,
-            reason=f"nothing is {alias!r} yet for prompt {name!r}, so there is nothing to compare with. "
+            reason=f"Nothing is {alias!r} yet for prompt {name!r}, so there is nothing to compare with. "
             f"{how_to_bless}",
         )
     known = live_identity(workspace, name, alias, subject, gate)

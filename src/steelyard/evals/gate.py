@@ -13,6 +13,7 @@ from steelyard.core.results import Identity, Scores, Usage
 from steelyard.core.score import Score
 from steelyard.evals.baseline import Baseline, find_baseline
 from steelyard.evals.evaluators import invalid_output_scores, resolve_evaluators, score_row
+from steelyard.evals.evaluators.judge import Judge
 from steelyard.evals.record import record
 from steelyard.evals.runner import Plan, Progress, run_rows, run_sync
 from steelyard.evals.spec import Gate
@@ -83,10 +84,10 @@ def prepare(spec: Gate, workspace: Workspace) -> Prepared:
     dataset = workspace.dataset(spec.dataset, spec.split)
     prompt = workspace.prompt(spec.prompt) if spec.prompt is not None else None
     evaluators = resolve_evaluators(spec.evaluators)
-    judges = any(getattr(e, "needs_lm", False) for e in evaluators)
+    judges = any(e.needs_lm for e in evaluators)
     lm = workspace.lm(spec.lm) if "lm" in task.wants or judges else None
-    if judges:
-        evaluators = [e.bind(lm) if getattr(e, "needs_lm", False) else e for e in evaluators]
+    if lm is not None:
+        evaluators = [e.bind(lm) if isinstance(e, Judge) and e.needs_lm else e for e in evaluators]
     metrics = {m.name: (m, e.digest) for e in evaluators for m in e.metrics}
     identity = Identity(
         kind="prompt",

@@ -65,9 +65,7 @@ def decide(
     findings: list[Finding]
     if whole or candidate is None:
         findings = [
-            Finding(
-                requirement=r, outcome="unmeasurable", sentence=f"{r.metric}: not judged. {' '.join(whole)}"
-            )
+            Finding(requirement=r, outcome="unmeasurable", sentence=f"{r.metric}: not judged.")
             for r in policy.requirements
         ]
     else:
