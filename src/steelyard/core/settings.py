@@ -34,7 +34,7 @@ class Settings:
         lock: The prompt lock file, committed.
         tracking_uri: MLflow's tracking URI; None means SQLite under `home`.
         experiment: MLflow experiment of the runs.
-        lm: Which model answers: `local:smollm2`, `local:/path/model.gguf`, `openai:MODEL`, `fake`.
+        lm: Which model answers: `local:smollm2`, `local:/path/model.gguf`, `openai:MODEL`.
         lm_mode: `auto` (replay what is recorded, record the rest), `live`, `replay`.
         openai_base_url: Base address of the OpenAI-compatible endpoint, ending in `/v1`.
         openai_api_key: Its key; never written anywhere.

@@ -17,7 +17,8 @@ __all__ = ["LocalLM"]
 class LocalLM(OpenAILM):
     """A local model, served by llama.cpp in its own process, started by the first live call.
 
-    It answers one call at a time: concurrent slots change temperature-0 answers. Equal models share one server.
+    It answers one call at a time: concurrent slots change temperature-0 answers. Equal models share one
+    server.
 
     Args:
         path_or_name: `smollm2`, or the path of a GGUF file.

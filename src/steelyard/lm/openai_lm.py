@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from steelyard.core.canonical import digest
 from steelyard.core.chat import ChatRequest, Completion
@@ -126,7 +126,10 @@ class OpenAILM:
         known = _known_arguments()
         if extra := {k: arguments.pop(k) for k in list(arguments) if k not in known}:
             # Parameters of other servers (grammar, top_k) go into the body as they are.
-            arguments["extra_body"] = dict(arguments.get("extra_body") or {}) | extra
+            given: Any = arguments.get("extra_body") or {}
+            if not isinstance(given, dict):
+                raise InvalidValue(f"extra_body = {given!r} is no object", do="Give names and their values.")
+            arguments["extra_body"] = {**cast("dict[str, Any]", given), **extra}
         return arguments
 
     def _completion(self, response: Any, seconds: float) -> Completion:

@@ -25,7 +25,8 @@ def open_lm(spec: str, settings: Settings) -> LM:
             model need not be installed.
 
     Raises:
-        NotFound: no such kind (or, in the other modes, no such weights). InvalidValue: a model's name is missing.
+        NotFound: no such kind (or, in the other modes, no such weights). InvalidValue: a model's name is
+            missing.
     """
     kind, _, rest = spec.partition(":")
     return MODELS.get(kind)(rest, settings)

@@ -25,8 +25,9 @@ def replaying(folder: Path, mode: str = "auto") -> Generator[Session]:
     Args:
         folder: Where the recordings lie.
         mode: `auto`: what is recorded is replayed, the rest goes out and is recorded. `live`: everything goes
-            out and is recorded. `replay`: nothing goes out; a request without a recording raises `ReplayMiss`, a
-            damaged one `Corrupt`, and any other connection of a scope is refused at the socket.
+            out and is recorded. `replay`: nothing goes out; a request without a recording raises
+            `ReplayMiss`, a damaged one `Corrupt`, and any other connection of a scope is refused at the
+            socket.
 
     Threads see the session if they run in a copy of the context (`contextvars.copy_context().run`).
     """
@@ -39,7 +40,8 @@ def call_scope(example_id: str, trial: int = 0) -> Generator[Calls]:
     """The calls of one trial of one example: usage, failures and log of what runs inside.
 
     Outside of a session it only counts. The key of a request holds the trial and how many identical requests
-    came before it in this scope, not the example: two examples that ask the same share an answer at one trial.
+    came before it in this scope, not the example: two examples that ask the same share an answer at one
+    trial.
 
     Raises:
         ReplayMiss, Corrupt: at its end, when a request was refused, even if the code inside caught that.

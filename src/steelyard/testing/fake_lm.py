@@ -23,8 +23,8 @@ class FakeLM:
 
     Args:
         script: One answer for every call; a sequence, one a call, in order; a mapping from a text to the
-            answer of the requests whose last message contains it (the first that matches; `""` matches all); or a
-            function of the request.
+            answer of the requests whose last message contains it (the first that matches; `""` matches all);
+            or a function of the request.
         name: Its name; the identity is made of it.
         usage: What each completion consumes; by default one call of 10 and 5 tokens, free, in 0.01 s.
         concurrency: As in the protocol.
