@@ -112,7 +112,7 @@ def compare(baseline: str, candidate: str, margin: float, metric: str | None) ->
     click.echo(f"candidate  {candidate}  evidence {bundles[1].id}")
     for finding in verdict.findings:
         click.echo(f"{finding.outcome:<12}  {finding.sentence}")
-    click.echo(f"{verdict.outcome}: {verdict.sentence}")
+    click.echo(verdict.sentence)
     sys.exit(EXIT_CODES[verdict.outcome])
 
 
