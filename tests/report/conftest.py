@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
+import re
 import shutil
 import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -152,7 +149,8 @@ def make_gate() -> Callable[..., GateReport]:
             "prompt_name": "support-intent",
             "prompt_texts": {
                 "production": "You sort messages of customers.\nAnswer with one of the labels.\n\n{{ message }}\n",
-                "candidate": "You sort messages of customers by what they want done.\nAnswer with exactly one of the labels.\n"
+                "candidate": "You sort messages of customers by what they want done.\n"
+                "Answer with exactly one of the labels.\n"
                 "If two fit, take the one that costs the customer money.\n\n{{ message }}\n",
             },
             "git_revision": "3f1c0a9be4d2b6a7c8e9f00112233445566778899"[:40],
@@ -160,151 +158,84 @@ def make_gate() -> Callable[..., GateReport]:
             "replay_counts": {"hit": 400, "live": 0},
             "seconds": 12.4,
             "advisory": {"language=ja": japanese},
-            "plan_sentence": "Before the run: an unchanged candidate passes with probability 0.70; a loss of 0.07 is found with probability 0.80.",
+            "plan_sentence": "Before the run: an unchanged candidate passes with probability 0.70; "
+            "a loss of 0.07 is found with probability 0.80.",
         }
         return GateReport(**(values | changes))
 
     return make
 
 
-@dataclass
-class Page:
-    """An open page: evaluates expressions, takes pictures, and remembers every request made."""
-
-    send: Callable[..., dict[str, Any]]
-    events: list[dict[str, Any]]
-
-    def evaluate(self, expression: str) -> Any:
-        out = self.send("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in out, out
-        return out["result"].get("value")
-
-    def requests(self) -> list[str]:
-        return [
-            e["params"]["request"]["url"]
-            for e in self.events
-            if e.get("method") == "Network.requestWillBeSent"
-        ]
-
-    def complaints(self) -> list[str]:
-        """What the browser logged: violations of the policy, failed loads, errors."""
-        logged = [e["params"]["entry"]["text"] for e in self.events if e.get("method") == "Log.entryAdded"]
-        return logged + [
-            str(e["params"]) for e in self.events if e.get("method") == "Runtime.exceptionThrown"
-        ]
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--virtual-time-budget=3000",
+)
 
 
 class Browser:
-    """Chromium over its debugging pipe: no port, no library."""
+    """A headless Chromium, started anew for each page."""
 
-    def __init__(self, binary: str, profile: Path) -> None:
-        to_child, ours_out = os.pipe()
-        ours_in, from_child = os.pipe()
-        flags = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--no-first-run",
-            "--disable-dev-shm-usage",
-            "--remote-debugging-pipe",
-            f"--user-data-dir={profile}",
-        ]
-        # The browser reads commands from descriptor 3 and answers on 4; dash knows no two-digit ones.
-        launch = (
-            "import os, sys; a, b = os.dup(int(sys.argv[1])), os.dup(int(sys.argv[2])); "
-            "os.dup2(a, 3); os.dup2(b, 4); os.execv(sys.argv[3], sys.argv[3:])"
+    def __init__(self, binary: str, folder: Path) -> None:
+        self._binary, self._folder = binary, folder
+
+    def _run(self, page: Path, *flags: str) -> str:
+        profile = self._folder / "profile"
+        command = [self._binary, *_FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr.decode(errors="replace")[-2000:]
+        return done.stdout.decode("utf-8", errors="replace")
+
+    def dom(self, page: Path, *flags: str) -> str:
+        """The page's document after it has loaded and everything that runs in it has run."""
+        return self._run(page, "--dump-dom", *flags)
+
+    def picture(self, page: Path, to: Path, *, width: int, height: int, dark: bool = False) -> bytes:
+        flags = ["--force-dark-mode"] if dark else []
+        self._run(page, f"--screenshot={to}", f"--window-size={width},{height}", *flags)
+        return to.read_bytes()
+
+    def pdf(self, page: Path, to: Path) -> bytes:
+        self._run(page, f"--print-to-pdf={to}")
+        return to.read_bytes()
+
+    def measure(self, page: Path, expression: str, *, width: int = 1200, dark: bool = False) -> Any:
+        """The value of a JavaScript expression over `page` (its document) and `view` (its window).
+
+        The report runs no script, so it is framed by a page that does and that may look into it.
+        """
+        wrapper = self._folder / "wrapper.html"
+        wrapper.write_text(
+            f"""<!doctype html><meta charset=utf-8><body>
+<iframe id=f src="{page.as_uri()}" style="border:0;width:{width}px;height:800px"></iframe><script>
+document.getElementById("f").addEventListener("load", (event) => {{
+  const view = event.target.contentWindow, page = event.target.contentDocument;
+  const out = document.createElement("pre");
+  out.id = "measured";
+  out.textContent = encodeURIComponent(JSON.stringify({expression}));
+  document.body.append(out);
+}});
+</script>""",
+            encoding="utf-8",
         )
-        command = [
-            sys.executable,
-            "-c",
-            launch,
-            str(to_child),
-            str(from_child),
-            binary,
-            *flags,
-            "about:blank",
-        ]
-        self._process = subprocess.Popen(
-            command, pass_fds=(to_child, from_child), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        os.close(to_child)
-        os.close(from_child)
-        self._out, self._in = os.fdopen(ours_out, "wb"), os.fdopen(ours_in, "rb")
-        self._number, self._rest, self._events = 0, b"", []
-
-    def _call(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
-        self._number += 1
-        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
-        self._out.write(json.dumps(message | ({"sessionId": session} if session else {})).encode() + b"\0")
-        self._out.flush()
-        while True:
-            answer = self._read()
-            if answer.get("id") == self._number:
-                assert "error" not in answer, answer
-                return answer["result"]
-            self._events.append(answer)
-
-    def _read(self) -> dict[str, Any]:
-        while b"\0" not in self._rest:
-            part = self._in.read1(1 << 16)
-            assert part, "Chromium went away"
-            self._rest += part
-        message, _, self._rest = self._rest.partition(b"\0")
-        return json.loads(message)
-
-    def open(
-        self, path: Path, *, width: int = 1200, height: int = 900, dark: bool = False, media: str = "screen"
-    ) -> Page:
-        target = self._call("Target.createTarget", url="about:blank")["targetId"]
-        session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-
-        def send(method: str, **params: Any) -> dict[str, Any]:
-            return self._call(method, session, **params)
-
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            send(f"{domain}.enable")
-        send(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=width < 600,
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        send("Emulation.setEmulatedMedia", media=media, features=[scheme])
-        self._events.clear()
-        send("Page.navigate", url=path.as_uri())
-        while not any(e.get("method") == "Page.loadEventFired" for e in self._events):
-            self._events.append(self._read())
-        return Page(send=send, events=list(self._events))
-
-    def close(self) -> None:
-        try:
-            self._call("Browser.close")
-        finally:
-            self._end()
-
-    def _end(self) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            self._out.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._in.close()
+        flags = ["--allow-file-access-from-files", "--window-size=1400,900"]
+        text = self.dom(wrapper, *flags, *(["--force-dark-mode"] if dark else []))
+        found = re.search(r'<pre id="measured">([^<]*)</pre>', text)
+        assert found is not None, text[-2000:]
+        return json.loads(unquote(found.group(1)))
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
     binary = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if binary is None:
         pytest.skip("no Chromium on this machine: the report cannot be opened (apt-get install chromium)")
-    profile = Path(tempfile.mkdtemp(prefix="steelyard-chromium-"))
-    opened = Browser(binary, profile)
-    yield opened
-    opened.close()
-    shutil.rmtree(profile, ignore_errors=True)
+    return Browser(binary, tmp_path_factory.mktemp("chromium"))

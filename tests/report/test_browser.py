@@ -8,25 +8,41 @@ from steelyard.report import SessionReport, write_report
 
 pytestmark = pytest.mark.timeout(120)
 
+HOSTILE = (
+    "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned';"
+    "document.body.append(Object.assign(document.createElement('b'),{id:'pwned'}))</script>"
+    "</p></style></title><b id=pwned>bold</b>" + "W" * 400
+)
+ATTACK = (
+    "<script>document.title='owned'</script><b id=pwned onclick='1'>x</b>"
+    "<style>.card{border-radius:77px!important}</style></main>"
+)
+
 
 @pytest.fixture(scope="module")
 def page(make_gate, tmp_path_factory) -> Path:
-    hostile = "<img src=https://evil.example/x.png><script>document.title='owned'</script>" + "W" * 400
     gates = (
         make_gate(),
         make_gate(lost=40, won=1, invalid=5, failed=2, gate="evals/test_support.py::test_terse"),
-        make_gate(lost=5, answer=lambda i, v: hostile, gate="x" * 300, message=hostile),
+        make_gate(lost=5, answer=lambda i, v: HOSTILE, gate="x" * 300, message=HOSTILE, prompt_name=HOSTILE),
     )
-    return write_report(
-        SessionReport(gates=gates, created="2026-11-23 21:45 UTC"), tmp_path_factory.mktemp("r")
-    )
+    session = SessionReport(gates=gates, created="2026-11-23 21:45 UTC")
+    return write_report(session, tmp_path_factory.mktemp("r"))
 
 
-def test_it_reads_well_and_loads_nothing(browser, page):
-    opened = browser.open(page)
-    text = opened.evaluate("document.body.innerText")
+def test_it_reads_well_and_is_styled(browser, page):
+    seen = browser.measure(
+        page,
+        """{
+            text: page.body.innerText,
+            title: page.title,
+            loads: view.performance.getEntriesByType("resource").map(e => e.name),
+            radius: view.getComputedStyle(page.querySelector(".card")).borderRadius,
+            pictures: [...page.querySelectorAll("svg.picture")].map(s => s.getBoundingClientRect().width),
+        }""",
+    )
     for wanted in (
-        "2 of 3 gates do not pass",
+        "1 of 3 gates does not pass",
         "proven worse",
         "What changed against production",
         "My card was charged twice for order",
@@ -35,46 +51,59 @@ def test_it_reads_well_and_loads_nothing(browser, page):
         "Prompt",
         "Lineage",
     ):
-        assert wanted in text
-    assert opened.requests() == [page.as_uri()]
-    assert opened.complaints() == []
-    assert opened.evaluate("document.title").startswith("Fail")
-    assert opened.evaluate("document.querySelectorAll('script, img, iframe').length") == 0
-    # The style is in force (its hash in the policy is right), and the pictures have a size.
-    assert opened.evaluate("getComputedStyle(document.querySelector('.card')).borderRadius") == "12px"
-    assert opened.evaluate(
-        "Math.min(...[...document.querySelectorAll('svg.picture')].map(s => s.getBoundingClientRect().width)) > 200"
-    )
+        assert wanted in seen["text"]
+    assert seen["title"].startswith("Fail")
+    assert [name for name in seen["loads"] if not name.startswith("data:")] == []
+    # The style is in force: its hash in the policy is right. And the pictures have a size.
+    assert seen["radius"] == "12px"
+    assert len(seen["pictures"]) > 3
+    assert min(seen["pictures"]) > 200
 
 
-def test_the_policy_of_the_page_stops_scripts_and_loads(browser, page, tmp_path):
-    # Even if something got through the escaping, the policy stops it.
-    broken = tmp_path / "broken.html"
-    text = page.read_text(encoding="utf-8")
-    broken.write_text(
-        text.replace(
-            "</main>", "<script>document.title='owned'</script><img src='http://127.0.0.1:9/x.png'></main>"
-        ),
-        encoding="utf-8",
-    )
-    opened = browser.open(broken)
-    assert opened.evaluate("document.title") != "owned"
-    assert len(opened.complaints()) >= 2
+def test_hostile_data_runs_nothing(browser, page):
+    dom = browser.dom(page)
+    assert "&lt;b id=pwned&gt;bold" in dom  # the attack is there, as text
+    assert browser.measure(
+        page, "[page.title, page.querySelectorAll('#pwned, script, img, iframe').length]"
+    ) == [
+        "Fail · Steelyard report",
+        0,
+    ]
+
+
+def test_the_policy_stops_what_would_get_through(browser, page, tmp_path):
+    # Even if something got through the escaping, the policy stops it; without the policy it would run.
+    text = page.read_text(encoding="utf-8").replace("</main>", ATTACK)
+    guarded, open_to_all = tmp_path / "guarded.html", tmp_path / "open.html"
+    guarded.write_text(text, encoding="utf-8")
+    open_to_all.write_text(text.replace("Content-Security-Policy", "X-Nothing"), encoding="utf-8")
+    told = "[page.title, view.getComputedStyle(page.querySelector('.card')).borderRadius]"
+    assert browser.measure(guarded, told) == ["Fail · Steelyard report", "12px"]
+    assert browser.measure(open_to_all, told) == ["owned", "77px"]
 
 
 @pytest.mark.parametrize("width", [320, 375, 768])
 def test_nothing_sticks_out_on_a_phone(browser, page, width):
-    opened = browser.open(page, width=width, height=800)
-    opened.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    assert opened.evaluate("document.documentElement.scrollWidth") <= width
-    over = f"[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > {width} + 1).map(e => e.outerHTML.slice(0, 120))"
-    assert opened.evaluate(over) == []
+    seen = browser.measure(
+        page,
+        f"""(page.querySelectorAll("details").forEach(d => d.open = true), {{
+            width: view.innerWidth,
+            scroll: page.documentElement.scrollWidth,
+            over: [...page.querySelectorAll("main *")]
+                .filter(e => e.getBoundingClientRect().right > {width} + 1)
+                .map(e => e.outerHTML.slice(0, 120)),
+        }})""",
+        width=width,
+    )
+    assert seen["width"] == width
+    assert seen["scroll"] <= width
+    assert seen["over"] == []
 
 
-def test_dark_mode_and_paper(browser, page):
-    background = "getComputedStyle(document.body).backgroundColor"
-    assert browser.open(page).evaluate(background) == "rgb(246, 246, 243)"
-    assert browser.open(page, dark=True).evaluate(background) == "rgb(18, 20, 22)"
-    assert browser.open(page, dark=True, media="print").evaluate(background) == "rgb(255, 255, 255)"
-    pdf = browser.open(page).send("Page.printToPDF", printBackground=True)["data"]
-    assert pdf.startswith("JVBER")  # "%PDF" in base64
+def test_dark_mode_and_paper(browser, page, tmp_path):
+    background = "view.getComputedStyle(page.body).backgroundColor"
+    assert browser.measure(page, background) == "rgb(246, 246, 243)"
+    assert browser.measure(page, background, dark=True) == "rgb(18, 20, 22)"
+    assert browser.pdf(page, tmp_path / "page.pdf").startswith(b"%PDF")
+    picture = browser.picture(page, tmp_path / "page.png", width=375, height=812)
+    assert picture.startswith(b"\x89PNG")

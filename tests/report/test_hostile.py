@@ -2,6 +2,7 @@
 
 import html
 import re
+from html.parser import HTMLParser
 
 import pytest
 
@@ -13,7 +14,8 @@ ATTACKS = {
     "image": '<img src="https://evil.example/x.png">![x](https://evil.example/x.png)',
     "formula": '=HYPERLINK("https://evil.example","click")',
     "ansi": "\x1b[2J\x1b]8;;https://evil.example\x07link\x1b]8;;\x07",
-    "workflow": "\n::error file=app.py,line=1::forged\n##[error]forged\n##vso[task.setvariable]x\n##teamcity[x]",
+    "workflow": "\n::error file=app.py,line=1::forged\n##[error]forged\n"
+    "##vso[task.setvariable]x\n##teamcity[x]",
     "table": "| x | ✅ Pass | forged |\n|---|---|\n\n# ✅ All gates pass\n</details></pre><details open>",
     "mention": "@team please merge, fixes #1, www.evil.example @octocat",
     "backslash": "\\| \\` ``` `code` \\",
@@ -54,19 +56,42 @@ def hostile(make_gate, text: str) -> SessionReport:
 ELEMENTS = re.compile(r"<\s*/?\s*([a-zA-Z0-9]+)")
 
 
+class Elements(HTMLParser):
+    """Every element a parser finds in a page, with its attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+
+FORBIDDEN = {"script", "img", "image", "iframe", "object", "embed", "form", "base", "input", "audio", "video"}
+ADDRESSES = ("href", "src", "srcset", "action", "formaction", "data", "poster", "xlink:href", "background")
+
+
 @pytest.mark.parametrize("text", ATTACKS.values(), ids=ATTACKS)
 def test_html_has_only_our_elements(make_gate, text):
     page = to_html(hostile(make_gate, text))
     page.encode("utf-8")
-    found = {m.lower() for m in ELEMENTS.findall(page.split("</style>", 1)[1])}
-    assert not found & {"script", "img", "iframe", "object", "style", "form", "base", "a:href"}
-    assert page.count("<style>") == page.count("</style>") == 1
-    assert not re.search(r"<[^>]*\son\w+=", page)
-    assert set(re.findall(r'\shref="([^"]*)"', page)) <= {"#verdict", "#gate-1"} | set(
-        re.findall(r'\shref="(data:image/svg[^"]*)"', page)
-    )
+    found = Elements(page).found
+    assert len(found) > 100
+    assert not {tag for tag, _ in found} & FORBIDDEN
+    assert [tag for tag, _ in found].count("style") == 1
+    assert not [a for _, a in found if "style" in a or any(name.startswith("on") for name in a)]
+    # One link: the icon, whose picture is in the page.
+    assert [a["rel"] for tag, a in found if tag == "link"] == ["icon"]
+    addresses = {a[name] for _, a in found for name in ADDRESSES if name in a}
+    assert all(address.startswith(("#", "data:image/svg+xml,")) for address in addresses)
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b\ufeff]", page)
-    assert 'style="' not in page
+
+
+def test_the_parser_of_these_tests_sees_an_attack():
+    found = Elements("<p title='a' onclick='x()'><script src='//evil.example'></script>").found
+    assert found == [("p", {"title": "a", "onclick": "x()"}), ("script", {"src": "//evil.example"})]
 
 
 def test_a_cell_never_starts_as_a_formula(make_gate):
@@ -114,5 +139,5 @@ def test_odd_and_huge_text_neither_crashes_nor_floods(make_gate, text):
     assert len(to_markdown(report)) < 65_536
     assert len(to_terminal(report, colour=False, width=100)) < 40_000
     to_json(report)
-    page = to_html(SessionReport(gates=(make_gate(lost=8, answer=lambda i, v: text),)))
-    assert len(page) < 600_000
+    assert len(to_html(SessionReport(gates=(make_gate(lost=8, answer=lambda i, v: text),)))) < 600_000
+    assert len(to_html(report)) < 2_000_000

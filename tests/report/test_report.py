@@ -77,7 +77,7 @@ def test_nothing_measured_is_never_green():
     gate = GateReport(gate="g", verdict=decide(policy, None, {}, reasons=["the dataset is empty."]))
     html = to_html(session(gate))
     assert "Unmeasurable" in html
-    assert "the dataset is empty." in html
+    assert "The dataset is empty." in html
 
 
 def test_an_error_beats_a_passing_verdict(make_gate):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from html import escape
 from typing import TypeAlias
 
-from steelyard.report.text import one_line, visible
+from steelyard.report.text import cut, one_line, visible
 
 __all__ = ["Child", "Markup", "el", "join"]
 
@@ -19,6 +19,12 @@ class Markup(str):
 
 Child: TypeAlias = "str | int | Iterable[Child] | None"
 """What an element holds: markup, text (escaped, invisible characters shown), lists of them, or nothing."""
+
+# No text on the page is longer: a name or a message of megabytes must not make a page nobody can open.
+_MOST_CHARACTERS = 10_000
+# What a person hears or sees of an attribute; geometry (`d`, `points`) is ours and stays whole.
+_SPOKEN = frozenset({"aria_label", "title", "alt"})
+_MOST_SPOKEN = 400
 
 _VOID = frozenset({"br", "hr", "meta", "link", "wbr"})
 
@@ -37,6 +43,8 @@ def el(tag: str, *children: Child, cls: str | None = None, **attributes: str | i
     parts = [f"<{tag}"]
     for name, value in named.items():
         if value is not None:
+            if isinstance(value, str) and name in _SPOKEN:
+                value = value[:_MOST_SPOKEN]
             shown = escape(one_line(value) if isinstance(value, str) else f"{value:g}", quote=True)
             parts.append(f' {name.strip("_").replace("_", "-")}="{shown}"')
     parts.append(">")
@@ -56,7 +64,8 @@ def _render(child: Child) -> str:
     if isinstance(child, Markup):
         return child
     if isinstance(child, str):
-        return escape(visible(child), quote=True)
+        kept, note = cut(child, _MOST_CHARACTERS)
+        return escape(f"{visible(kept)} {note}" if note else visible(kept), quote=True)
     if isinstance(child, int):
         return str(child)
     return join(child)

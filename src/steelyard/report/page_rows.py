@@ -28,6 +28,7 @@ _CARD_CHARACTERS = 1500
 _CELL_CHARACTERS = 240
 _TABLE_ROWS = 200
 _DIFF_LINES = 400
+_PROMPT_CHARACTERS = 60_000
 
 
 def changed(gate: GateReport, alias: str | None) -> Markup | None:
@@ -206,6 +207,11 @@ def _cell(text: str) -> Markup:
     return el("span", f"“{kept}{'…' if note else ''}”", cls="cell")
 
 
+def _name(text: str) -> str:
+    # A name is shown bare unless a spreadsheet would take the copied cell for a formula.
+    return f"“{text}”" if text.lstrip()[:1] in {"=", "+", "-", "@"} else text
+
+
 def trouble(gate: GateReport) -> Markup | None:
     """Errors by kind, invalid outputs and rows that never came; None where all is well."""
     found = troubles(gate)
@@ -275,7 +281,7 @@ def slices(gate: GateReport) -> Markup | None:
     heads = ["Slice", "Metric", "Examples", "Candidate", *(["Baseline", "Difference"] if paired else [])]
     rows: list[Markup] = []
     for s in found:
-        cells = [s.slice, s.metric, f"{s.n:,}", number(s.candidate)]
+        cells = [_name(s.slice), _name(s.metric), f"{s.n:,}", number(s.candidate)]
         if paired:
             moved = signed(s.candidate - s.baseline) if s.baseline is not None else "–"
             cells += [number(s.baseline), moved]
@@ -306,8 +312,8 @@ def prompt_diff(gate: GateReport) -> Markup | None:
     for alias, old in gate.prompt_texts.items():
         if new is None or alias == "candidate":
             continue
-        lines = line_diff(old, new)
-        if not lines:
+        lines = line_diff(old[:_PROMPT_CHARACTERS], new[:_PROMPT_CHARACTERS])
+        if old == new:
             blocks.append(el("p", f"The prompt is the same as {alias}’s.", cls="hint"))
             continue
         sign = {"removed": "−", "added": "+", "same": " ", "skipped": "⋯"}
@@ -323,6 +329,9 @@ def prompt_diff(gate: GateReport) -> Markup | None:
         more = len(lines) - len(shown)
         blocks.append(el("div", shown, cls="diff"))
         blocks += [el("p", f"{plural(more, 'more line')} not shown.", cls="hint")] if more > 0 else []
+        if max(len(old), len(new)) > _PROMPT_CHARACTERS:
+            kept = f"Only the first {_PROMPT_CHARACTERS:,} characters of each prompt are compared."
+            blocks.append(el("p", kept, cls="hint"))
     if not blocks:
         return None
     return el(

@@ -7,7 +7,7 @@ import textwrap
 from steelyard.gates.verdict import Finding, Outcome
 from steelyard.report.changes import Change, answer, compare, lowest, troubles
 from steelyard.report.model import GateReport, SessionReport
-from steelyard.report.text import display_width, fit, no_commands, one_line, readable
+from steelyard.report.text import cut, display_width, fit, no_commands, one_line, readable
 from steelyard.report.words import (
     ICONS,
     WORDS,
@@ -27,6 +27,7 @@ __all__ = ["to_terminal"]
 _COLOURS: dict[Outcome, str] = {"pass": "32", "fail": "31", "inconclusive": "33", "unmeasurable": "35"}
 _MOST_CHANGES = 2
 _NARROWEST = 40
+_MOST_WRAPPED = 1200  # characters of one reason; the page has more of it
 
 
 def to_terminal(report: GateReport | SessionReport, *, colour: bool, width: int) -> str:
@@ -61,7 +62,8 @@ class _Pen:
         """The text over as many lines as it needs, each indented."""
         room = self.width - len(indent)
         # Wide characters count two: wrap by the worst case when there are any.
-        line = one_line(text)
+        kept, note = cut(text, _MOST_WRAPPED)
+        line = one_line(f"{kept} {note}" if note else kept)
         per_column = max(display_width(line) / max(len(line), 1), 1)
         return [indent + part for part in textwrap.wrap(line, max(int(room / per_column), 10))]
 
