@@ -148,7 +148,8 @@ def make_gate() -> Callable[..., GateReport]:
             "baseline_source": {"production": "stored evidence 20261120T090000-77aa"},
             "prompt_name": "support-intent",
             "prompt_texts": {
-                "production": "You sort messages of customers.\nAnswer with one of the labels.\n\n{{ message }}\n",
+                "production": "You sort messages of customers.\n"
+                "Answer with one of the labels.\n\n{{ message }}\n",
                 "candidate": "You sort messages of customers by what they want done.\n"
                 "Answer with exactly one of the labels.\n"
                 "If two fit, take the one that costs the customer money.\n\n{{ message }}\n",
