@@ -95,7 +95,13 @@ class Fixture:
             GateFailed: the verdict is fail, unmeasurable, or inconclusive without `warn`.
         """
         self.calls += 1
-        report, problem = self._session.run(task, spec, self._test)
+        try:
+            report, problem = self._session.run(task, spec, self._test)
+        except Exception as error:
+            # Nothing was measured: the test must not go green, whoever catches this.
+            self._session.errors.append(error)
+            self.blocking.append(str(error))
+            raise
         if problem is not None:
             self.blocking.append(str(problem))
             raise problem
@@ -135,8 +141,11 @@ def pytest_runtest_makereport(
             "Call steelyard.gate(...), or leave the fixture out."
         )
     elif report.failed and call.excinfo is not None and fixture.blocking:
-        # The verdict is the message: no traceback through the runner.
-        report.longrepr = str(call.excinfo.value)
+        from steelyard.core.errors import SteelyardError
+
+        if isinstance(call.excinfo.value, SteelyardError):
+            # The sentence is the message: no traceback through the runner.
+            report.longrepr = str(call.excinfo.value)
     return report
 
 

@@ -169,11 +169,19 @@ def test_swallowed(steelyard):
 
 def test_forgotten(steelyard):
     pass
+
+
+def test_error_swallowed(steelyard):
+    try:
+        steelyard.gate(task, **{**SPEC, "dataset": "no-such"})
+    except Exception:
+        pass
 """,
     )
     done = project.pytest("evals", "-q", "-k", "swallowed or forgotten")
     assert done.returncode == 1
-    assert "2 failed" in done.stdout
+    assert "3 failed" in done.stdout
+    assert "no dataset 'no-such'" in done.stdout
     assert "ran no gate" in done.stdout
 
 
@@ -209,7 +217,8 @@ def test_a_wrong_keyword_is_one_sentence(project):
     text = EVALS.replace("FLOOR", "0.4").replace("evaluators=", "evaluator=")
     project.evals("test_count.py", text.replace('COUNT = Gate(task=task, name="count", **SPEC)', ""))
     done = project.run("gate", "-k", "count")
-    assert done.returncode != 0
+    assert done.returncode == 2
+    assert "src/steelyard" not in done.both
     assert "Did you mean 'evaluators'?" in done.both
 
 

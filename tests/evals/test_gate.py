@@ -244,6 +244,14 @@ def test_what_cannot_be_measured_never_passes_and_says_why(project, workspace, f
     assert says in words
 
 
+def test_an_evaluator_that_is_always_silent_is_not_green_even_if_nothing_demands_it(project, workspace):
+    write_prompt(project, 9)
+    fields = {"evaluators": [exact_match("y"), gives_nothing], "require": [at_least("exact_match", 0.1)]}
+    report = run_gate(spec(**fields), workspace)
+    assert report.outcome == "unmeasurable"
+    assert "gives_nothing" in report.verdict.sentence
+
+
 def test_a_few_errors_count_against_the_candidate_and_many_make_it_unmeasurable(project, workspace):
     def flaky(share):
         def task(inputs):

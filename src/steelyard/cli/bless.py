@@ -61,6 +61,6 @@ def bless_gate(gate: Gate, workspace: Workspace) -> tuple[str, Outcome]:
     shown = "; ".join(f.sentence for f in verdict.findings)
     return (
         f"{identity.name}@{short(identity.subject)} is {alias!r} now. {shown}\n"
-        f"Commit {workspace.settings.lock.name}: a clean clone starts from it.",
+        f"Commit {workspace.shown(workspace.settings.lock)}: a clean clone starts from it.",
         "pass",
     )

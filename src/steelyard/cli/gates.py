@@ -156,7 +156,7 @@ class _Codes:
         from steelyard.pytest_plugin import eval_session
 
         evals = eval_session(session.config)
-        if evals is not None and (evals.outcomes or evals.texts):
+        if evals is not None and (evals.outcomes or evals.texts or evals.errors):
             self.code = exit_code(evals)
 
 

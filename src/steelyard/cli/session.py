@@ -56,6 +56,8 @@ class EvalSession:
         self._began = monotonic()
         self.texts: list[str] = []
         self.outcomes: list[Outcome] = []
+        self.errors: list[Exception] = []
+        """What a person must mend first: gates that raised before they could be decided."""
         self.workspace = Workspace(settings, say=self._say)
 
     @classmethod
@@ -212,6 +214,8 @@ class EvalSession:
 
 def exit_code(session: EvalSession) -> int:
     """What the process returns for a session."""
+    if session.errors:
+        return 2
     if session.mode in ("plan", "run"):
         return 0
     outcome = session.outcome

@@ -116,7 +116,8 @@ class NotFound(SteelyardError, LookupError):
             sentence += f"; there is {shown}{more}"
         else:
             sentence += f"; there is no {kind} at all"
-        super().__init__(f"{sentence}. {do}" if do else sentence)
+        end = "" if sentence.endswith("?") else "."
+        super().__init__(f"{sentence}{end} {do}" if do else sentence)
 
 
 class ReplayMiss(SteelyardError, LookupError):

@@ -185,6 +185,8 @@ def _measure(
         writer.close()
         raise
     scores = _scores(prepared, writer)
+    if runnable:
+        reasons = [*reasons, *_silent(scores)]
     subjects = {b.alias: b.subject for b in baselines}
     look = _look(workspace, identity, subjects, scores.digest_of_values()) if runnable else 1
     writer.close()
@@ -275,6 +277,21 @@ def _scores(prepared: Prepared, writer: EvidenceWriter, identity: Identity | Non
         planned=prepared.pairs,
         rows=tuple(writer.rows.values()),
     )
+
+
+def _silent(scores: Scores) -> list[str]:
+    """Why evaluators that gave no score on any answered row make the run unmeasurable, demanded or not."""
+    answered = [r for r in scores.rows if r.failure is None]
+    silent = [
+        m.name
+        for m in scores.identity.metrics
+        if answered and all((s := r.score(m.name)) is None or s.value is None for r in answered)
+    ]
+    return [
+        f"The evaluator of {name!r} gave no score on any of {len(answered)} answered rows: "
+        "mend it or leave it out."
+        for name in silent
+    ]
 
 
 def _look(workspace: Workspace, identity: Identity, subjects: dict[str, str | None], values: str) -> int:

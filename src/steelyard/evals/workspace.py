@@ -116,8 +116,12 @@ class Workspace:
     @property
     def evals_name(self) -> str:
         """The evals folder as one types it in the project's root."""
-        evals, root = self.settings.evals, self.settings.root
-        return f"{evals.relative_to(root)}/" if evals.is_relative_to(root) else str(evals)
+        return f"{self.shown(self.settings.evals)}/"
+
+    def shown(self, path: Path) -> str:
+        """A path as people write it: from the project's root where it lies inside."""
+        root = self.settings.root
+        return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
     @property
     def evidence_folder(self) -> Path:
