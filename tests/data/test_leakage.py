@@ -58,19 +58,23 @@ def test_what_cannot_be_compared_is_refused():
 @pytest.mark.parametrize("name", ["support-intent", "refund-policy"])
 def test_our_own_splits_do_not_leak(name):
     ours = read_dataset(OURS / f"{name}.jsonl")
-    splits = sorted({e.split for e in ours if e.split})
-    for i, a in enumerate(splits):
-        for b in splits[i + 1 :]:
+    # `reserve` was drawn from test: both are held out, and their excerpts may share a neighbouring clause.
+    held_out = {"test", "reserve"}
+    splits = {e.split for e in ours if e.split}
+    for a in splits - held_out:
+        for b in splits - {a}:
             assert near_duplicates(ours, a, b, threshold=0.6) == ()
 
 
+# VmHWM and not ru_maxrss: the latter is inherited from whatever process started this one.
 SCRIPT = """
-import resource, sys, time
+import re, sys, time
 from pathlib import Path
 from steelyard.data import read_dataset
 began = time.perf_counter()
 d = read_dataset(Path(sys.argv[1]))
-print(len(d), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / len(d), time.perf_counter() - began)
+peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+print(len(d), peak / len(d), time.perf_counter() - began)
 """
 
 
