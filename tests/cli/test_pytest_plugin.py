@@ -12,6 +12,9 @@ import pytest
 from steelyard.core.settings import load_settings
 from steelyard.store import open_store
 
+# Each step is a process of its own that imports MLflow; a busy machine takes its time.
+pytestmark = pytest.mark.timeout(900)
+
 EVALS = """
 from steelyard import Dataset, Example, Gate, at_least, exact_match, not_worse_than
 
