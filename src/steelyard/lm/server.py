@@ -124,6 +124,8 @@ class LocalServer:
         finally:
             os.close(fd)
         assert process.stdin is not None
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()  # of one that died; nobody else closes its pipe
         self._process = process
         try:
             process.stdin.write(address.key.encode() + b"\n")
