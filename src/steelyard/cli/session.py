@@ -19,7 +19,7 @@ from steelyard.evals.workspace import Workspace
 from steelyard.gates.verdict import Outcome, worst
 from steelyard.report import GateReport, to_terminal, write_report
 
-__all__ = ["EXIT_CODES", "EvalSession", "exit_code", "outcome_of"]
+__all__ = ["EXIT_CODES", "EvalSession", "exit_code"]
 
 EXIT_CODES: dict[Outcome, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "unmeasurable": 4}
 """What a process returns; 2 is for wrong usage and files that cannot be used."""
@@ -222,11 +222,6 @@ def exit_code(session: EvalSession) -> int:
     if outcome == "inconclusive" and session.settings.on_inconclusive == "warn":
         return 0
     return EXIT_CODES[outcome]
-
-
-def outcome_of(code: int) -> Outcome:
-    """The outcome behind an exit code."""
-    return next(o for o, c in EXIT_CODES.items() if c == code)
 
 
 def _unknown_keyword(error: TypeError, spec: dict[str, Any]) -> InvalidValue:

@@ -188,13 +188,14 @@ def _measure(
     if runnable:
         reasons = [*reasons, *_silent(scores)]
     subjects = {b.alias: b.subject for b in baselines}
-    look = _look(workspace, identity, subjects, scores.digest_of_values()) if runnable else 1
+    values = scores.digest_of_values()
+    look = _look(workspace, identity, subjects, values) if runnable else 1
     writer.close()
     additions = {
         "baselines": subjects,
         "look": look,
         "reasons": reasons,
-        "values": scores.digest_of_values(),
+        "values": values,
         "replay": {k: n - before[k] for k, n in workspace.calls.items()},
     }
     # The verdict is computed from the files, not from memory: what is not in the bundle cannot count.
