@@ -7,6 +7,7 @@ from typing import Any
 
 from steelyard.core.canonical import digest
 from steelyard.core.errors import InvalidValue
+from steelyard.lm.grammar import spaced_json
 from steelyard.lm.openai_lm import OpenAILM
 from steelyard.lm.server import LocalServer, host_of, serve
 from steelyard.lm.weights import SMOLLM2, SMOLLM2_DIGEST, WeightsMissing, find_weights, weights_digest
@@ -53,7 +54,7 @@ class LocalLM(OpenAILM):
             else SMOLLM2_DIGEST
         )
         name = "smollm2-135m" if path_or_name == SMOLLM2 else Path(path_or_name).stem
-        identity = digest({"weights": self.weights, "n_ctx": n_ctx})
+        identity = digest({"weights": self.weights, "n_ctx": n_ctx, "json": "one-space"})
         server = LocalServer(
             path_or_name, alias=name, n_ctx=n_ctx, log=home / "lm-server.log" if home else None
         )
@@ -96,7 +97,7 @@ class LocalLM(OpenAILM):
 
     def _arguments(self, request: Any) -> dict[str, Any]:
         # A local server answers to every name, so a prompt that names another model still gets this one.
-        return super()._arguments(request) | {"model": self.name}
+        return spaced_json(super()._arguments(request)) | {"model": self.name}
 
     def _cost(self, reply: Any, url: str) -> float | None:
         return 0.0
