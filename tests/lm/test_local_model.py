@@ -43,7 +43,7 @@ def ask(text, **more):
 @pytest.mark.parametrize(
     "schema",
     [
-        {"type": "array", "items": {"type": "integer"}, "minItems": 2, "uniqueItems": True},
+        {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 3, "uniqueItems": True},
         {"type": "object", "properties": {"day": {"type": "string", "format": "date"}}, "required": ["day"]},
         {"type": "object", "properties": {"n": {"$ref": "#/$defs/n"}}, "required": ["n"]}
         | {"$defs": {"n": {"type": "string", "pattern": "^[0-9]{2}$"}}, "additionalProperties": False},
