@@ -21,13 +21,13 @@ $(VENV)/.pip:
 
 $(VENV)/.evals: $(VENV)/.pip pyproject.toml constraints.txt
 	@echo "steelyard: installing (about a minute the first time)"
-	@$(PIP) install -c constraints.txt -e '.[evals,local]'
+	@$(PIP) install --no-compile -c constraints.txt -e '.[evals,local]'
 	@$(BIN)/steelyard models fetch smollm2
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.evals
 	@echo "steelyard: installing the tools of development"
-	@$(PIP) install -c constraints.txt --group dev
+	@$(PIP) install --no-compile -c constraints.txt --group dev
 	@touch $@
 
 evals: $(VENV)/.evals  ## The project's own gates on the real local model (LM=auto|live|replay)
