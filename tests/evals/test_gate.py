@@ -150,6 +150,39 @@ def test_without_a_baseline_it_tells_how_to_bless_one(project, workspace):
     assert len(report.candidate.rows) == len(DATA)
 
 
+def test_floors_are_judged_though_the_baseline_is_missing(project, workspace):
+    write_prompt(project, 3)
+    require = [at_least("exact_match", 0.9), not_worse_than("production", "exact_match", margin=0.05)]
+    report = run_gate(spec(require=require), workspace)
+    floor, comparison = report.verdict.findings
+    assert (floor.outcome, comparison.outcome) == ("fail", "unmeasurable")
+    assert "Nothing is 'production' yet" in comparison.sentence
+    bundle = EvidenceBundle.open(workspace.evidence_folder / report.evidence_id)
+    assert weigh(bundle).to_bytes() == report.verdict.to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("demand", "says"),
+    [
+        (at_least("exact_mach", 0.5), "Did you mean 'exact_match'?"),
+        (at_least("exact_match", 50), "Did you mean 0.5?"),
+        (not_worse_than("production", "exact_match", margin=5), "Did you mean 0.05?"),
+    ],
+)
+def test_a_demand_that_cannot_be_measured_is_refused_before_anything_is_run(project, workspace, demand, says):
+    write_prompt(project, 5)
+    ran = []
+
+    def counted(inputs, prompt):
+        ran.append(inputs)
+        return task(inputs, prompt)
+
+    report = run_gate(spec(task=counted, require=[demand]), workspace)
+    assert report.outcome == "unmeasurable"
+    assert says in report.verdict.sentence
+    assert not ran
+
+
 # -- where the baseline's rows come from -----------------------------------------------------------
 
 

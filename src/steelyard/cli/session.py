@@ -193,7 +193,7 @@ class EvalSession:
             moved = any(s != "identical" for s in report.baseline_source.values())
             if report.outcome == "pass" and moved and report.baseline_source:
                 hints.append(f"steelyard prompts promote {candidate.name}")
-            elif any("bless" in reason for reason in report.verdict.reasons):
+            elif any("steelyard bless" in finding.sentence for finding in report.verdict.findings):
                 hints.append(
                     f"steelyard bless {self.workspace.evals_name}   "
                     f"(sets {candidate.name}@{self.settings.baseline} for the first time)"

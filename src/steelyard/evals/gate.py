@@ -21,6 +21,7 @@ from steelyard.evals.task import Task
 from steelyard.evals.weigh import advisory_part, gated_part, weigh
 from steelyard.evals.workspace import Workspace, provenance
 from steelyard.evidence.bundle import EvidenceBundle, EvidenceWriter, new_evidence_id
+from steelyard.gates import demand_problem
 from steelyard.gates.verdict import Verdict
 from steelyard.report.model import GateReport
 
@@ -112,6 +113,9 @@ def prepare(spec: Gate, workspace: Workspace) -> Prepared:
         reasons.append("no evaluator: nothing was measured. Give evaluators=[...].")
     if not spec.require:
         reasons.append("no requirement: nothing was demanded, so nothing can pass. Give require=[...].")
+    if evaluators:
+        problems = (demand_problem(r, identity.metrics) for r in spec.policy.requirements)
+        reasons += dict.fromkeys(f"{p.sentence} {p.advice}".strip() for p in problems if p is not None)
     return Prepared(
         spec=spec,
         task=task,
@@ -136,17 +140,13 @@ def run_gate(spec: Gate, workspace: Workspace) -> GateReport:
     began = monotonic()
     prepared = prepare(spec, workspace)
     policy = spec.policy
-    reasons = list(prepared.reasons)
     baselines: list[Baseline] = []
-    if not reasons:
+    if not prepared.reasons:
         aliases = dict.fromkeys(r.baseline for r in policy.requirements if r.baseline is not None)
         how = f"Set the first one with: steelyard bless {workspace.evals_name} (it must pass its floors)."
         for alias in aliases:
-            baseline = find_baseline(workspace, alias, prepared.identity, spec.label, how_to_bless=how)
-            baselines.append(baseline)
-            if baseline.reason is not None:
-                reasons.append(baseline.reason)
-    bundle, verdict, baselines = _measure(prepared, workspace, baselines, reasons)
+            baselines.append(find_baseline(workspace, alias, prepared.identity, spec.label, how_to_bless=how))
+    bundle, verdict, baselines = _measure(prepared, workspace, baselines)
     return _report(prepared, workspace, bundle, baselines, verdict, monotonic() - began)
 
 
@@ -161,7 +161,7 @@ def run_only(spec: Gate, workspace: Workspace) -> EvidenceBundle:
 
 
 def _measure(
-    prepared: Prepared, workspace: Workspace, baselines: list[Baseline], reasons: list[str]
+    prepared: Prepared, workspace: Workspace, baselines: list[Baseline]
 ) -> tuple[EvidenceBundle, Verdict, list[Baseline]]:
     """Run what must be run, decide from the files, and seal them with the verdict."""
     spec, identity = prepared.spec, prepared.identity
@@ -185,8 +185,7 @@ def _measure(
         writer.close()
         raise
     scores = _scores(prepared, writer)
-    if runnable:
-        reasons = [*reasons, *_silent(scores)]
+    reasons = [*prepared.reasons, *(_silent(scores) if runnable else ())]
     subjects = {b.alias: b.subject for b in baselines}
     values = scores.digest_of_values()
     look = _look(workspace, identity, subjects, values) if runnable else 1
@@ -195,6 +194,7 @@ def _measure(
         "baselines": subjects,
         "look": look,
         "reasons": reasons,
+        "absent": {b.alias: b.reason for b in baselines if b.reason is not None},
         "values": values,
         "replay": {k: n - before[k] for k, n in workspace.calls.items()},
     }

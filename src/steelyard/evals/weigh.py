@@ -35,6 +35,7 @@ def weigh(bundle: EvidenceBundle, policy: Policy | None = None) -> Verdict:
         look=manifest["look"],
         policy_at_run=own.digest,
         reasons=tuple(manifest["reasons"]),
+        absent=manifest.get("absent", {}),
     )
 
 

@@ -3,6 +3,7 @@
 `policy` and `verdict` are plain values; the names below them load NumPy and SciPy only when they are called.
 """
 
+from steelyard.gates.checks import demand_problem
 from steelyard.gates.decide import decide
 from steelyard.gates.explore import Change, Changes, Slice, changed_most, discordance, slices
 from steelyard.gates.plan import Plan, PlannedRequirement, plan
@@ -26,6 +27,7 @@ __all__ = [
     "at_most",
     "changed_most",
     "decide",
+    "demand_problem",
     "discordance",
     "guarantee",
     "not_worse_than",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from steelyard.core.results import Scores
@@ -13,7 +13,7 @@ from steelyard.gates.policy import Policy, Requirement
 from steelyard.gates.sentences import missing_sentence
 from steelyard.gates.verdict import Finding
 
-__all__ = ["Arms", "bound_problem", "loss_problem", "whole_reasons"]
+__all__ = ["Arms", "bound_problem", "demand_problem", "loss_problem", "whole_reasons"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +24,13 @@ class Arms:
         candidate: The candidate's rows.
         baselines: The baselines' rows by alias.
         max_missing: Largest share of an arm's rows that may be missing.
+        absent: Why a baseline has no rows, a sentence by alias, where the caller knows it.
     """
 
     candidate: Scores
     baselines: Mapping[str, Scores | None]
     max_missing: float
+    absent: Mapping[str, str] = field(default_factory=dict[str, str])
     _read: dict[tuple[int, str], Arm] = field(default_factory=dict[tuple[int, str], Arm])
     _aligned: dict[str, Scores | None] = field(default_factory=dict[str, Scores | None])
 
@@ -73,35 +75,46 @@ def whole_reasons(policy: Policy, candidate: Scores | None, policy_at_run: str |
     return tuple(out)
 
 
-def bound_problem(r: Requirement, arms: Arms) -> tuple[Finding | None, Metric]:
-    """Why a floor or ceiling cannot be measured (or None), and the metric."""
-    metric = _metric(r, arms.candidate)
-    if isinstance(metric, Finding):
-        return metric, Metric(name=r.metric)
+def demand_problem(r: Requirement, metrics: Sequence[Metric]) -> Finding | None:
+    """Why a requirement cannot be measured whatever the scores are: known before anything is run."""
+    known = {m.name: m for m in metrics}
+    metric = known.get(r.metric)
+    if metric is None:
+        close = difflib.get_close_matches(r.metric, known, n=1)
+        measured = f"The evaluators measure {', '.join(sorted(known))}."
+        hint = f"Did you mean {close[0]!r}? {measured}" if close else measured
+        return _unmeasurable(r, f"{r.metric}: no evaluator measures it.", hint)
+    if r.kind == "not_worse":
+        return _margin_problem(r, metric)
     if metric.bounded and r.bound is not None and not _between(metric, r.bound):
         percent = f" Did you mean {r.bound / 100:g}?" if _between(metric, r.bound / 100) else ""
         return _unmeasurable(
             r,
             f"{r.metric}: {r.bound:g} lies outside the metric's range, {metric.low:g} to {metric.high:g}.",
             f"Give a number inside the range.{percent}",
-        ), metric
-    return _arm_problem(r, arms, metric, "candidate", arms.candidate), metric
+        )
+    return None
+
+
+def bound_problem(r: Requirement, arms: Arms) -> tuple[Finding | None, Metric]:
+    """Why a floor or ceiling cannot be measured (or None), and the metric."""
+    metric = _metric(r, arms.candidate)
+    problem = demand_problem(r, arms.candidate.identity.metrics)
+    return problem or _arm_problem(r, arms, metric, "candidate", arms.candidate), metric
 
 
 def loss_problem(r: Requirement, arms: Arms) -> tuple[Finding | None, Metric, Scores | None]:
     """Why a comparison cannot be measured (or None), the metric, and the baseline in the same order."""
     metric = _metric(r, arms.candidate)
-    if isinstance(metric, Finding):
-        return metric, Metric(name=r.metric), None
-    problem = _margin_problem(r, metric)
+    problem = demand_problem(r, arms.candidate.identity.metrics)
     alias = r.baseline or ""
     stored = arms.baselines.get(alias)
     if problem is None and stored is None:
-        problem = _unmeasurable(
-            r,
-            f"{r.metric}: there is no {alias!r} to compare with.",
-            f"Run `steelyard bless` to make this candidate {alias!r} once its floors hold.",
-        )
+        advice = f"Run `steelyard bless` to make this candidate {alias!r} once its floors hold."
+        why = f"there is no {alias!r} to compare with."
+        if alias in arms.absent:
+            why, advice = arms.absent[alias], ""
+        problem = _unmeasurable(r, f"{r.metric}: {why}", advice)
     problem = problem or _arm_problem(r, arms, metric, "candidate", arms.candidate)
     if problem is not None or stored is None:
         return problem, metric, None
@@ -127,13 +140,8 @@ def loss_problem(r: Requirement, arms: Arms) -> tuple[Finding | None, Metric, Sc
     return problem, metric, baseline
 
 
-def _metric(r: Requirement, scores: Scores) -> Metric | Finding:
-    known = {m.name: m for m in scores.identity.metrics}
-    if r.metric in known:
-        return known[r.metric]
-    close = difflib.get_close_matches(r.metric, known, n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"The evaluators measure {', '.join(sorted(known))}."
-    return _unmeasurable(r, f"{r.metric}: no evaluator measures it.", hint)
+def _metric(r: Requirement, scores: Scores) -> Metric:
+    return next((m for m in scores.identity.metrics if m.name == r.metric), Metric(name=r.metric))
 
 
 def _margin_problem(r: Requirement, metric: Metric) -> Finding | None:

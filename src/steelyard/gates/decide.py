@@ -43,6 +43,7 @@ def decide(
     look: int = 1,
     policy_at_run: str | None = None,
     reasons: Sequence[str] = (),
+    absent: Mapping[str, str] | None = None,
 ) -> Verdict:
     """The verdict on a candidate.
 
@@ -54,6 +55,7 @@ def decide(
         look: Which look at this pair on this dataset.
         policy_at_run: Digest of the policy that stood when the run began; None skips the comparison.
         reasons: Why nothing can be measured, as far as the caller knows already; each a sentence.
+        absent: Why a baseline has no rows, a sentence by alias; what does not need it is judged all the same.
 
     Raises:
         InvalidValue: `look` is below 1.
@@ -69,7 +71,9 @@ def decide(
             for r in policy.requirements
         ]
     else:
-        arms = Arms(candidate=candidate, baselines=baselines, max_missing=policy.max_missing)
+        arms = Arms(
+            candidate=candidate, baselines=baselines, max_missing=policy.max_missing, absent=absent or {}
+        )
         findings = _corrected([_weigh(r, arms, alpha) for r in policy.requirements], alpha)
     outcome = "unmeasurable" if whole else worst(tuple(f.outcome for f in findings))
     return Verdict(

@@ -231,7 +231,8 @@ def verdict_sentence(
     elif outcome == "inconclusive":
         text = f"Inconclusive: {len(those)} of {total} could not be decided: {names}."
     else:
-        text = f"Unmeasurable: {len(those)} of {total} could not be measured: {names}."
+        whys = " ".join(dict.fromkeys(f.sentence for f in those))
+        text = f"Unmeasurable: {len(those)} of {total} could not be measured. {whys}"
     if look > 1:
         text += (
             f" This is look {look} at this pair on this dataset, so each question is asked at {share(alpha)}."
