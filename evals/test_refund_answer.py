@@ -15,7 +15,7 @@ def test_refund_answer(steelyard):
         prompt="refund-answer",
         evaluators=[exact_match("answer"), latency()],
         require=[
-            at_least("exact_match", 0.35),
+            at_least("exact_match", 0.30),
             not_worse_than("production", "exact_match", margin=0.05),
         ],
         report_only={"language": "ja"},
