@@ -60,6 +60,7 @@ def reference(example: Example, key: str) -> str:
 
 def test_support_intent_has_the_promised_sizes(intents: Dataset) -> None:
     assert count(intents, "test", "en") >= 110
+    assert count(intents, "test", "ja") >= 8
     assert count(intents, "test", "ja") + count(intents, "reserve", "ja") >= 27
     assert count(intents, "train", "en") >= 140
     assert count(intents, "dev", "en") >= 40
@@ -81,6 +82,7 @@ def test_support_intent_test_rows_stand_alone(intents: Dataset) -> None:
 def test_refund_policy_has_the_promised_sizes(policy: Dataset) -> None:
     assert count(policy, "test", "en") + count(policy, "reserve", "en") >= 150
     assert count(policy, "test", "en") >= 80
+    assert count(policy, "test", "ja") >= 10
     assert count(policy, "test", "ja") + count(policy, "reserve", "ja") >= 29
     assert count(policy, "dev", "en") >= 28
     assert len({e.cluster for e in policy.examples if e.split == "test"}) >= 40

@@ -76,8 +76,7 @@ def gone(pid):
 
 
 def test_a_schema_holds_and_the_answer_is_counted(lm):
-    form = {"type": "json_schema", "json_schema": {"name": "intent", "strict": True, "schema": SCHEMA}}
-    done = lm.complete(ask("I want my money back. Which intent?", response_format=form))
+    done = lm.complete(ask("I want my money back. Which intent?", response_format=schemed(SCHEMA)))
     assert done.text in [json.dumps({"intent": x}) for x in INTENTS], "no white space beyond json.dumps'"
     assert set(done.json()) == {"intent"}
     assert (done.usage.calls, done.usage.cost_usd, done.usage.replayed) == (1, 0.0, 0)
