@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from steelyard.core.errors import SteelyardError
+from steelyard.core.errors import SteelyardError, did_you_mean
 
 __all__ = ["main"]
 
@@ -49,11 +49,8 @@ class _Lazy(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
-            import difflib
-
-            close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else f" There is {', '.join(_COMMANDS)}."
-            ctx.fail(f"no command {args[0]!r}.{hint}")
+            hint = did_you_mean(args[0], _COMMANDS, f"There is {', '.join(_COMMANDS)}.")
+            ctx.fail(f"no command {args[0]!r}. {hint}")
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

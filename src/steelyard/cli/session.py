@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steelyard.core.clock import monotonic
-from steelyard.core.errors import GateFailed, InvalidValue
+from steelyard.core.errors import GateFailed, InvalidValue, did_you_mean
 from steelyard.core.settings import Settings, load_settings
 from steelyard.evals.gate import prepare, run_gate, run_only
 from steelyard.evals.planning import plan_text
@@ -225,14 +225,11 @@ def exit_code(session: EvalSession) -> int:
 
 
 def _unknown_keyword(error: TypeError, spec: dict[str, Any]) -> InvalidValue:
-    import difflib
-
     known = [f for f in Gate.__dataclass_fields__ if f != "task"]
     wrong = [k for k in spec if k not in known]
     if not wrong:
         return InvalidValue(f"the gate cannot be built: {error}", do=f"It takes {', '.join(known)}.")
-    close = difflib.get_close_matches(wrong[0], known, n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"It takes {', '.join(known)}."
+    hint = did_you_mean(wrong[0], known, f"It takes {', '.join(known)}.")
     return InvalidValue(f"a gate has no {wrong[0]!r}", do=hint)
 
 

@@ -38,7 +38,14 @@ __all__ = [
     "ReplayMiss",
     "SteelyardError",
     "StoreUnavailable",
+    "did_you_mean",
 ]
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """`Did you mean 'label'?` where one of the known words is close to `word`, else `otherwise`."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"Did you mean {close[0]!r}?" if close else otherwise
 
 
 class SteelyardError(Exception):

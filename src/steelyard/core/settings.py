@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from steelyard.core.errors import InvalidFile, InvalidValue
+from steelyard.core.errors import InvalidFile, InvalidValue, did_you_mean
 
 __all__ = ["LM_MODES", "Settings", "find_root", "load_settings"]
 
@@ -153,20 +153,31 @@ def _table(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("steelyard", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidFile(file, f"not readable as TOML: {error}", do="Mend the file.") from None
+        tools = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {})
+    except UnicodeDecodeError as error:
+        line = file.read_bytes()[: error.start].count(b"\n") + 1
+        raise InvalidFile(file, "not UTF-8 text", do="Save the file as UTF-8.", line=line) from None
+    except tomllib.TOMLDecodeError as error:
+        what, _, place = str(error).partition(" (at line ")
+        number = place.partition(",")[0]
+        line = int(number) if number.isdigit() else None
+        raise InvalidFile(file, f"not readable as TOML: {what}", do="Mend the line.", line=line) from None
+    table = tools.get("steelyard", {})
+    if "steelyard" not in tools and (misspelt := _misspelt(tools)):
+        raise InvalidFile(
+            file,
+            f"[tool.{misspelt}] is read by nobody",
+            do="Did you mean [tool.steelyard]?",
+            line=_line_of_table(file, misspelt),
+        )
     for key, value in cast("dict[str, Any]", table).items():
         wanted = str if key in _PATHS else _PLAIN.get(key)
         if wanted is None:
-            import difflib
-
             known = [*_PATHS, *_PLAIN]
-            close = difflib.get_close_matches(key, known, n=1)
             raise InvalidFile(
                 file,
                 f"[tool.steelyard] has the unknown key {key!r}",
-                do=f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}.",
+                do=did_you_mean(key, known, f"Known keys: {', '.join(known)}."),
                 line=_line_of(file, key),
             )
         if not isinstance(value, wanted) or isinstance(value, bool):
@@ -177,6 +188,18 @@ def _table(file: Path) -> dict[str, Any]:
                 line=_line_of(file, key),
             )
     return table
+
+
+def _misspelt(tools: Mapping[str, Any]) -> str | None:
+    """A table whose name is `steelyard` but for a slip of the finger."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches("steelyard", tools, n=1, cutoff=0.85)), None)
+
+
+def _line_of_table(file: Path, name: str) -> int | None:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return next((i for i, text in enumerate(lines, 1) if text.strip().startswith(f"[tool.{name}")), None)
 
 
 def _line_of(file: Path, key: str) -> int | None:

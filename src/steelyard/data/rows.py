@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, cast
 
 from steelyard.core.canonical import JSON, canonical, digest
 from steelyard.core.dataset import Example
-from steelyard.core.errors import InvalidFile, InvalidValue
+from steelyard.core.errors import InvalidFile, InvalidValue, did_you_mean
 
 __all__ = ["FIELDS", "SYNONYMS", "Rows"]
 
@@ -94,8 +93,7 @@ class Rows:
 
     def _unknown(self, word: str, line: int) -> InvalidFile:
         known = [*FIELDS, *SYNONYMS]
-        close = difflib.get_close_matches(str(word), known, n=1)
-        do = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(FIELDS)}."
+        do = did_you_mean(str(word), known, f"Known keys: {', '.join(FIELDS)}.")
         return self.fault(f"unknown key {str(word)[:80]!r}", do, line)
 
     def _agree(self, field: str, word: str, line: int, *, twice: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from steelyard.core.canonical import short
+from steelyard.core.errors import did_you_mean
 from steelyard.core.results import Identity, Scores
 from steelyard.evals.workspace import Workspace
 from steelyard.evidence.bundle import EvidenceBundle
@@ -52,13 +53,14 @@ def find_baseline(
             reason=f"The gate compares with {alias!r}, but it names no prompt that could have this alias. "
             "Give prompt=..., or demand at_least(...) only.",
         )
-    subject = workspace.alias_digest(name, alias)
+    aliases = workspace.aliases(name)
+    subject = aliases.get(alias)
     if subject is None:
         return Baseline(
             alias=alias,
             subject=None,
             reason=f"Nothing is {alias!r} yet for prompt {name!r}, so there is nothing to compare with. "
-            f"{how_to_bless}",
+            f"{did_you_mean(alias, aliases, how_to_bless)}",
         )
     known = live_identity(workspace, name, alias, subject, gate)
     same_code = known is not None and known["task"] == candidate.task and known["lm"] == candidate.lm

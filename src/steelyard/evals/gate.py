@@ -13,6 +13,7 @@ from steelyard.core.results import Identity, Scores, Usage
 from steelyard.core.score import Score
 from steelyard.evals.baseline import Baseline, find_baseline
 from steelyard.evals.evaluators import invalid_output_scores, resolve_evaluators, score_row
+from steelyard.evals.evaluators.base import Check
 from steelyard.evals.evaluators.judge import Judge
 from steelyard.evals.record import record
 from steelyard.evals.runner import Plan, Progress, run_rows, run_sync
@@ -113,6 +114,10 @@ def prepare(spec: Gate, workspace: Workspace) -> Prepared:
         reasons.append("no evaluator: nothing was measured. Give evaluators=[...].")
     if not spec.require:
         reasons.append("no requirement: nothing was demanded, so nothing can pass. Give require=[...].")
+    references = [e.reference_outputs for e in dataset]
+    for evaluator in evaluators if references else ():
+        if isinstance(evaluator, Check) and (reason := evaluator.missing_reference(references)):
+            reasons.append(reason)
     if evaluators:
         problems = (demand_problem(r, identity.metrics) for r in spec.policy.requirements)
         reasons += dict.fromkeys(f"{p.sentence} {p.advice}".strip() for p in problems if p is not None)

@@ -15,6 +15,7 @@ from steelyard.core.dataset import Example
 from steelyard.core.errors import CallFailed, InvalidOutput, InvalidValue, ReplayMiss
 from steelyard.core.results import Row, Usage
 from steelyard.core.score import Failure, Score
+from steelyard.evals.blame import described
 from steelyard.evals.task import Task
 from steelyard.evals.threads import DaemonThreads
 from steelyard.lm import call_scope, failure_of
@@ -207,7 +208,7 @@ def _failure(error: Exception, expired_s: float | None) -> Failure:
     known = failure_of(error)
     if known is not None:
         return known
-    return Failure(kind="task", message=_clean(f"{type(error).__name__}: {error}"))
+    return Failure(kind="task", message=_clean(described(error)))
 
 
 def _clean(text: str) -> str:

@@ -101,12 +101,12 @@ class Workspace:
         parsed = Ref.parse(ref) if isinstance(ref, str) else ref
         return load_prompt(parsed, self.settings, None if parsed.is_working else self.store)
 
-    def alias_digest(self, name: str, alias: str) -> str | None:
-        """Where an alias stands, or None."""
+    def aliases(self, name: str) -> Mapping[str, str]:
+        """Where a prompt's aliases stand; nothing for a prompt that the store does not know."""
         try:
-            return self.store.aliases("prompt", name).get(alias)
+            return self.store.aliases("prompt", name)
         except NotFound:
-            return None
+            return {}
 
     @cached_property
     def git(self) -> tuple[str | None, bool]:

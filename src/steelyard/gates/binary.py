@@ -7,6 +7,7 @@ round) or concordant. The difference of the two rates is (wins − losses) / n.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 __all__ = [
@@ -65,7 +66,6 @@ def tango_interval(wins: int, losses: int, n: int, *, level: float) -> tuple[flo
         n: All examples.
         level: Two-sided confidence, such as 0.9.
     """
-    from scipy.optimize import brentq
     from scipy.special import ndtri
 
     z = float(ndtri(0.5 + level / 2.0))
@@ -82,10 +82,21 @@ def tango_interval(wins: int, losses: int, n: int, *, level: float) -> tuple[flo
 
         if gap(estimate) * gap(limit) > 0:
             return float(side)
-        root: Any = brentq(gap, estimate, limit, xtol=1e-14)
-        return float(root)
+        return _root(gap, estimate, limit)
 
     return end(-1), end(1)
+
+
+def _root(f: Callable[[float], float], a: float, b: float) -> float:
+    """Where a monotone `f` of opposite signs at `a` and `b` crosses 0, by sixty halvings.
+
+    `scipy.optimize` has faster ways, but takes longer to import than a hundred halvings take to run.
+    """
+    positive = f(a) > 0
+    for _ in range(60):
+        middle = (a + b) / 2
+        a, b = (middle, b) if (f(middle) > 0) == positive else (a, middle)
+    return (a + b) / 2
 
 
 def binomial_or_more(k: Any, n: Any, rate: float) -> Any:

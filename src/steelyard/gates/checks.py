@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from steelyard.core.errors import did_you_mean
 from steelyard.core.results import Scores
 from steelyard.core.score import Metric
 from steelyard.gates.measure import Arm, aligned, arm_of
@@ -77,12 +77,10 @@ def whole_reasons(policy: Policy, candidate: Scores | None, policy_at_run: str |
 
 def demand_problem(r: Requirement, metrics: Sequence[Metric]) -> Finding | None:
     """Why a requirement cannot be measured whatever the scores are: known before anything is run."""
-    known = {m.name: m for m in metrics}
-    metric = known.get(r.metric)
+    metric = _metric(r, metrics)
     if metric is None:
-        close = difflib.get_close_matches(r.metric, known, n=1)
-        measured = f"The evaluators measure {', '.join(sorted(known))}."
-        hint = f"Did you mean {close[0]!r}? {measured}" if close else measured
+        known = sorted(m.name for m in metrics)
+        hint = f"{did_you_mean(r.metric, known)} The evaluators measure {', '.join(known)}.".strip()
         return _unmeasurable(r, f"{r.metric}: no evaluator measures it.", hint)
     if r.kind == "not_worse":
         return _margin_problem(r, metric)
@@ -98,14 +96,14 @@ def demand_problem(r: Requirement, metrics: Sequence[Metric]) -> Finding | None:
 
 def bound_problem(r: Requirement, arms: Arms) -> tuple[Finding | None, Metric]:
     """Why a floor or ceiling cannot be measured (or None), and the metric."""
-    metric = _metric(r, arms.candidate)
+    metric = _metric(r, arms.candidate.identity.metrics) or Metric(name=r.metric)
     problem = demand_problem(r, arms.candidate.identity.metrics)
     return problem or _arm_problem(r, arms, metric, "candidate", arms.candidate), metric
 
 
 def loss_problem(r: Requirement, arms: Arms) -> tuple[Finding | None, Metric, Scores | None]:
     """Why a comparison cannot be measured (or None), the metric, and the baseline in the same order."""
-    metric = _metric(r, arms.candidate)
+    metric = _metric(r, arms.candidate.identity.metrics) or Metric(name=r.metric)
     problem = demand_problem(r, arms.candidate.identity.metrics)
     alias = r.baseline or ""
     stored = arms.baselines.get(alias)
@@ -140,8 +138,8 @@ def loss_problem(r: Requirement, arms: Arms) -> tuple[Finding | None, Metric, Sc
     return problem, metric, baseline
 
 
-def _metric(r: Requirement, scores: Scores) -> Metric:
-    return next((m for m in scores.identity.metrics if m.name == r.metric), Metric(name=r.metric))
+def _metric(r: Requirement, metrics: Sequence[Metric]) -> Metric | None:
+    return next((m for m in metrics if m.name == r.metric), None)
 
 
 def _margin_problem(r: Requirement, metric: Metric) -> Finding | None:

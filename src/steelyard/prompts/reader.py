@@ -10,7 +10,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from steelyard.core.canonical import JSON
-from steelyard.core.errors import InvalidFile, InvalidValue
+from steelyard.core.errors import InvalidFile, InvalidValue, did_you_mean
 from steelyard.prompts.prompt import Prompt
 from steelyard.prompts.schema import (
     FileModel,
@@ -188,8 +188,7 @@ def _of_pydantic(document: Document, error: ValidationError) -> InvalidFile:
     kind = first["type"]
     if kind == "extra_forbidden":
         known = _known(where[:-1])
-        close = difflib.get_close_matches(str(where[-1]), known, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(known)}."
+        hint = did_you_mean(str(where[-1]), known, f"Known keys: {', '.join(known)}.")
         return document.fault(f"unknown key {str(where[-1])[:80]!r}{_under(where)}", do=hint, where=where)
     if kind == "missing":
         return document.fault(

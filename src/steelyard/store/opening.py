@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from steelyard.core.errors import InvalidValue, MissingExtra
@@ -70,7 +72,20 @@ def open_store(settings: Settings) -> Store:
             f"tracking_uri = {uri[:200]!r} is no address of a store (MLflow takes plain folders no more)",
             do="Use http://HOST:PORT of an MLflow server, sqlite:///PATH/mlflow.db, or leave it out.",
         )
-    return STORES.get("mlflow" if match[1] in _MLFLOW_SCHEMES else match[1])(settings)
+    with _no_collecting():
+        return STORES.get("mlflow" if match[1] in _MLFLOW_SCHEMES else match[1])(settings)
+
+
+@contextmanager
+def _no_collecting() -> Generator[None]:
+    """Without the garbage collector: MLflow's three thousand modules make objects that all stay."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def ui_command(settings: Settings, *, host: str = "127.0.0.1", port: int = 5000) -> list[str]:

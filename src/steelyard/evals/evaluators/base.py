@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from steelyard.core.canonical import JSON, digest
-from steelyard.core.errors import InvalidValue
+from steelyard.core.errors import InvalidValue, did_you_mean
 from steelyard.core.results import Usage
 from steelyard.core.score import Failure, Metric, Score
+from steelyard.evals.evaluators.fields import has_reference
 
 __all__ = ["Check", "Evaluator", "Outcome", "Sample", "error_scores", "failed"]
 
@@ -119,6 +120,23 @@ class Check:
     def needs_lm(self) -> bool:
         """False: no built-in check asks a model."""
         return False
+
+    def missing_reference(self, references: Iterable[JSON]) -> str | None:
+        """Why no row can be scored: none of the references holds what this check compares with."""
+        if "reference_outputs" not in self.needs:
+            return None
+        path = self.arguments.get("reference")
+        path = path if isinstance(path, str) else None
+        keys: set[str] = set()
+        for reference in references:
+            if has_reference(reference, path):
+                return None
+            keys |= set(reference) if isinstance(reference, Mapping) else set()
+        what = "reference_outputs" if path is None else f"reference_outputs.{path}"
+        hint = did_you_mean(path or "", keys, f"They hold {', '.join(sorted(keys))}." if keys else "")
+        return (
+            f"{self.metric.name}: no example has {what}, so nothing can be compared with it. {hint}".strip()
+        )
 
     def check(self, sample: Sample) -> Score:
         """The score of one row."""

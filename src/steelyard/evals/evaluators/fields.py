@@ -10,7 +10,17 @@ from typing import Any, cast
 from steelyard.core.canonical import JSON, canonical
 from steelyard.core.errors import InvalidValue
 
-__all__ = ["ABSENT", "as_number", "as_text", "normalised", "output_at", "reference_at", "same", "shown"]
+__all__ = [
+    "ABSENT",
+    "as_number",
+    "as_text",
+    "has_reference",
+    "normalised",
+    "output_at",
+    "reference_at",
+    "same",
+    "shown",
+]
 
 
 class _Absent:
@@ -49,10 +59,16 @@ def reference_at(reference: JSON, field: str | None) -> Any:
         InvalidValue: the example has none: the data's fault, hence an error.
     """
     found = reference if field is None else _walk(reference, field)
-    if found is ABSENT or found is None:
+    if not has_reference(reference, field):
         what = "reference_outputs" if field is None else f"reference_outputs.{field}"
         raise InvalidValue(f"the example has no {what}", do="Add it to the dataset.")
     return found
+
+
+def has_reference(reference: JSON, field: str | None) -> bool:
+    """Whether `reference_at` finds something."""
+    found = reference if field is None else _walk(reference, field)
+    return found is not ABSENT and found is not None
 
 
 def as_text(value: Any, what: str) -> str:

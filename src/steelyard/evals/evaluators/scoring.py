@@ -13,6 +13,7 @@ from steelyard.core.errors import CallFailed, InvalidValue, ReplayMiss
 from steelyard.core.plugins import Registry
 from steelyard.core.results import Usage
 from steelyard.core.score import Score
+from steelyard.evals.blame import described
 from steelyard.evals.evaluators import resources, structure, text
 from steelyard.evals.evaluators.base import Check, Evaluator, Sample, error_scores, failed
 
@@ -88,7 +89,7 @@ async def _bounded(evaluator: Evaluator, sample: Sample, timeout_s: float) -> tu
     except ReplayMiss as error:
         return error_scores(evaluator, "replay_miss", str(error))
     except Exception as error:
-        return error_scores(evaluator, "evaluator", f"{type(error).__name__}: {error}")
+        return error_scores(evaluator, "evaluator", described(error))
     names = tuple(m.name for m in evaluator.metrics)
     given: tuple[object, ...] = tuple(scores)
     if tuple(getattr(s, "name", None) for s in given) != names:
