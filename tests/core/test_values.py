@@ -175,12 +175,20 @@ def test_settings_precedence(tmp_path):
         ('[tool.steelyard]\nprompt = "p"\n', r"pyproject.toml:2: .*'prompt'.*Did you mean 'prompts'"),
         ("[tool.steelyard]\nlm = 3\n", r":2: .*wrong type"),
         ("[tool.steelyard]\nconcurrency = true\n", r":2: .*wrong type"),
-        ("[tool.steelyard\n", "not readable as TOML"),
+        ("[tool.steelyard\n", r"pyproject.toml:1: not readable as TOML: Expected"),
+        ("[tool.steelyard]\nlm = 'a\n", r"pyproject.toml:2: not readable as TOML"),
+        ("[tool.ruff]\n[tool.steelyrd]\nlm = 'a'\n", r":2: .*Did you mean \[tool.steelyard\]"),
     ],
 )
 def test_a_wrong_setting_names_file_line_and_remedy(tmp_path, text, says):
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(InvalidFile, match=says):
+        load_settings(tmp_path, environ={})
+
+
+def test_settings_that_are_not_utf_8_name_the_line(tmp_path):
+    (tmp_path / "pyproject.toml").write_bytes(b"[tool.steelyard]\nlm = 'caf\xe9'\n")
+    with pytest.raises(InvalidFile, match=r"pyproject.toml:2: not UTF-8 text"):
         load_settings(tmp_path, environ={})
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 
@@ -15,6 +16,7 @@ from steelyard import (
     evaluator,
     exact_match,
     not_worse_than,
+    numeric_close,
 )
 from steelyard.core.errors import InvalidFile, InvalidValue, NotFound
 from steelyard.core.settings import load_settings
@@ -161,15 +163,30 @@ def test_floors_are_judged_though_the_baseline_is_missing(project, workspace):
     assert weigh(bundle).to_bytes() == report.verdict.to_bytes()
 
 
+def test_a_misspelt_baseline_is_named(project, workspace):
+    make_baseline(project, workspace, 5)
+    report = run_gate(spec(require=[not_worse_than("prodction", "exact_match", margin=0.05)]), workspace)
+    assert report.outcome == "unmeasurable"
+    assert "Did you mean 'production'?" in report.verdict.sentence
+
+
+LABELS = Dataset(
+    name="a",
+    examples=[Example(id=f"e{i}", inputs={"x": i}, reference_outputs={"label": i}) for i in range(9)],
+)
+
+
 @pytest.mark.parametrize(
-    ("demand", "says"),
+    ("fields", "says"),
     [
-        (at_least("exact_mach", 0.5), "Did you mean 'exact_match'?"),
-        (at_least("exact_match", 50), "Did you mean 0.5?"),
-        (not_worse_than("production", "exact_match", margin=5), "Did you mean 0.05?"),
+        ({"require": [at_least("exact_mach", 0.5)]}, "Did you mean 'exact_match'?"),
+        ({"require": [at_least("exact_match", 50)]}, "Did you mean 0.5?"),
+        ({"require": [not_worse_than("production", "exact_match", margin=5)]}, "Did you mean 0.05?"),
+        ({"evaluators": [exact_match("labl")], "dataset": LABELS}, "Did you mean 'label'?"),
+        ({"evaluators": [numeric_close("x.y")], "dataset": LABELS}, "They hold label."),
     ],
 )
-def test_a_demand_that_cannot_be_measured_is_refused_before_anything_is_run(project, workspace, demand, says):
+def test_what_can_never_be_measured_is_refused_before_anything_is_run(project, workspace, fields, says):
     write_prompt(project, 5)
     ran = []
 
@@ -177,7 +194,7 @@ def test_a_demand_that_cannot_be_measured_is_refused_before_anything_is_run(proj
         ran.append(inputs)
         return task(inputs, prompt)
 
-    report = run_gate(spec(task=counted, require=[demand]), workspace)
+    report = run_gate(spec(task=counted, **fields), workspace)
     assert report.outcome == "unmeasurable"
     assert says in report.verdict.sentence
     assert not ran
@@ -302,6 +319,8 @@ def test_a_few_errors_count_against_the_candidate_and_many_make_it_unmeasurable(
     assert three.outcome == "unmeasurable"
     kinds = {r.failure.kind for r in three.candidate.rows if r.failure}
     assert kinds == {"task"}
+    message = next(r.failure.message for r in three.candidate.rows if r.failure)
+    assert re.fullmatch(r"KeyError: 'no such thing' \(.*test_gate.py:\d+ in task\)", message)
 
 
 def test_invalid_output_scores_worst_and_is_no_error(project, workspace):

@@ -179,7 +179,7 @@ class EvalSession:
             "",
             f"report   {_relative(page)}",
             f"summary  {_relative(page.with_name('summary.md'))}  (for a pull request)",
-            f"runs     steelyard ui   (MLflow's own UI on the same store: {self.workspace.store.uri})",
+            "runs     steelyard ui   (MLflow's own UI on the same store)",
         ]
         lines += [f"next     {hint}" for hint in self._hints()]
         return lines
@@ -193,7 +193,7 @@ class EvalSession:
             moved = any(s != "identical" for s in report.baseline_source.values())
             if report.outcome == "pass" and moved and report.baseline_source:
                 hints.append(f"steelyard prompts promote {candidate.name}")
-            elif any("steelyard bless" in finding.sentence for finding in report.verdict.findings):
+            elif self.settings.baseline in report.unset:
                 hints.append(
                     f"steelyard bless {self.workspace.evals_name}   "
                     f"(sets {candidate.name}@{self.settings.baseline} for the first time)"

@@ -158,9 +158,9 @@ def _table(file: Path) -> dict[str, Any]:
         line = file.read_bytes()[: error.start].count(b"\n") + 1
         raise InvalidFile(file, "not UTF-8 text", do="Save the file as UTF-8.", line=line) from None
     except tomllib.TOMLDecodeError as error:
-        what, _, place = str(error).partition(" (at line ")
-        number = place.partition(",")[0]
-        line = int(number) if number.isdigit() else None
+        what, _, place = str(error).partition(" (at ")  # "line 3, column 8)" or "end of document)"
+        number = place.removeprefix("line ").partition(",")[0]
+        line = int(number) if number.isdigit() else len(file.read_text(encoding="utf-8").splitlines())
         raise InvalidFile(file, f"not readable as TOML: {what}", do="Mend the line.", line=line) from None
     table = tools.get("steelyard", {})
     if "steelyard" not in tools and (misspelt := _misspelt(tools)):

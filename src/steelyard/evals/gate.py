@@ -346,6 +346,7 @@ def _report(
         inputs={e.id: dict(e.inputs) for e in prepared.dataset},
         references={e.id: e.reference_outputs for e in prepared.dataset},
         evidence_id=bundle.id,
+        unset=tuple(b.alias for b in baselines if b.subject is None),
         baseline_source={b.alias: b.source or "absent" for b in baselines},
         prompt_name=prepared.identity.name,
         prompt_texts=texts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ class GateReport:
         evidence_id: The candidate's evidence bundle.
         baseline_source: By alias, where its rows come from: `"stored evidence <id>"`, `"run anew"` or
             `"identical"`.
+        unset: Aliases compared with that stand nowhere yet.
         prompt_name: The prompt weighed; None where the task uses none.
         prompt_texts: Prompt texts under `"candidate"` and each alias, for the prompt diff.
         git_revision: The commit the code was at.
@@ -46,6 +47,7 @@ class GateReport:
     references: Mapping[str, JSON] = field(default_factory=dict[str, Any])
     evidence_id: str | None = None
     baseline_source: Mapping[str, str] = field(default_factory=dict[str, str])
+    unset: Sequence[str] = ()
     prompt_name: str | None = None
     prompt_texts: Mapping[str, str] = field(default_factory=dict[str, str])
     git_revision: str | None = None
