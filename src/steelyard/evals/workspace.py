@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping
@@ -58,7 +59,9 @@ class Workspace:
         store = self._given_store
         if store is None:
             self.say("opening the store", None)
+            gc.collect()
             store = open_store(self.settings)
+            gc.freeze()  # a million objects of MLflow's that stay: pytest alone would look at them five times
             self._stack.callback(store.close)
         if self.lock is not None:
             bootstrap(self.lock, store)
