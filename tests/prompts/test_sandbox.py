@@ -136,7 +136,7 @@ def test_what_runs_away_or_fails_is_one_typed_error_in_time(text: str, values: d
 
 
 def test_the_clock_stops_slow_templates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steelyard.prompts.sandbox.MAX_SECONDS", 0.0)
+    monkeypatch.setattr("steelyard.prompts.jinja_filters.MAX_SECONDS", 0.0)
     with pytest.raises(InvalidValue, match="longer than"):
         jinja("{% for i in range(10) %}{{ i }}{% endfor %}{{ s }}", s="a")
 

@@ -53,16 +53,20 @@ class Arms:
         return baseline.identity.candidate == self.candidate.identity.candidate
 
 
-def whole_reasons(policy: Policy, candidate: Scores | None, policy_at_run: str | None) -> tuple[str, ...]:
-    """Why nothing at all can be measured, each a sentence."""
+def whole_reasons(
+    policy: Policy, candidate: Scores | None, policy_at_run: str | None, *, told: bool = False
+) -> tuple[str, ...]:
+    """Why nothing at all can be measured, each a sentence; `told` if the caller names what is missing."""
     out: list[str] = []
-    if not policy.requirements:
-        out.append("The policy has no requirement, so there is nothing to hold the scores against.")
     if policy_at_run is not None and policy_at_run != policy.digest:
         out.append(
             "The policy is not the one the run was started with, and a rule chosen after the scores "
             "are known proves nothing: run again under this policy."
         )
+    if told:
+        return tuple(out)
+    if not policy.requirements:
+        out.append("The policy has no requirement, so there is nothing to hold the scores against.")
     if candidate is None:
         out.append("Nothing was run.")
         return tuple(out)

@@ -63,7 +63,7 @@ def decide(
     if look < 1:
         raise InvalidValue(f"look={look}", do="Count looks from 1.")
     alpha = alpha_at(policy.alpha, look)
-    whole = (*reasons, *whole_reasons(policy, candidate, policy_at_run))
+    whole = (*reasons, *whole_reasons(policy, candidate, policy_at_run, told=bool(reasons)))
     findings: list[Finding]
     if whole or candidate is None:
         findings = [

@@ -7,25 +7,35 @@ only loop, choose and print; loops, output and time are counted while it renders
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes, pass_context
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from steelyard.core.clock import monotonic
 from steelyard.core.errors import InvalidValue
+from steelyard.prompts.jinja_filters import (
+    BUDGET,
+    FILTERS,
+    LOOK,
+    MAX_CHARACTERS,
+    MAX_SECONDS,
+    MAX_STEPS,
+    SMALLER,
+    Budget,
+    Counted,
+    is_number,
+    kind_of,
+    looped,
+    number_range,
+    printed,
+    too_long,
+)
 from steelyard.prompts.template import Fault, Where
 
 __all__ = ["MAX_CHARACTERS", "MAX_SECONDS", "MAX_STEPS", "JinjaTemplate"]
 
-MAX_CHARACTERS = 4_000_000
-MAX_STEPS = 100_000
-MAX_SECONDS = 1.0
-
-_BUDGET = "_steelyard_budget"  # begins with '_': no variable can have the name
 _ALLOWED = (
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.If, nodes.For),
     *(nodes.Getitem, nodes.Getattr, nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not),
@@ -38,137 +48,7 @@ _TESTS = frozenset(
     | {"true", "false", "odd", "even", "in", "eq", "ne", "lt", "le", "gt", "ge"}
 )
 
-
-class _Budget:
-    """What one rendering may still use."""
-
-    def __init__(self) -> None:
-        self.steps, self.deadline = MAX_STEPS, monotonic() + MAX_SECONDS
-
-    def step(self) -> None:
-        self.steps -= 1
-        if self.steps < 0:
-            raise InvalidValue(f"the template takes more than {MAX_STEPS:,} steps", do=_SMALLER)
-        if monotonic() > self.deadline:
-            raise InvalidValue(f"the template takes longer than {MAX_SECONDS:g} s to render", do=_SMALLER)
-
-
-class _Counted(list[Any]):
-    """What a loop goes through; each turn costs a step."""
-
-    __slots__ = ("budget",)
-
-    def __init__(self, values: list[Any], budget: _Budget) -> None:
-        super().__init__(values)
-        self.budget = budget
-
-    def __iter__(self) -> Iterator[Any]:
-        for value in super().__iter__():
-            self.budget.step()
-            yield value
-
-
-@pass_context
-def _looped(context: Context, values: Any) -> list[Any]:
-    budget = cast("_Budget", context.resolve(_BUDGET))
-    budget.step()
-    if type(values) not in (list, tuple, dict, str, _Counted):
-        raise InvalidValue(f"a template cannot loop over {_kind(values)}", do="Give it a list or an object.")
-    return _Counted(list(values), budget)
-
-
-def _range(*numbers: Any) -> list[int]:
-    if not 1 <= len(numbers) <= 3 or any(type(n) is not int for n in numbers):
-        raise InvalidValue("range() takes one to three whole numbers", do="Mend the template.")
-    try:
-        values = range(*numbers)
-        length = len(values)
-    except (ValueError, OverflowError):
-        length = MAX_STEPS + 1
-        values = range(0)
-    if length > MAX_STEPS:
-        raise InvalidValue(f"range() with more than {MAX_STEPS:,} numbers", do=_SMALLER)
-    return list(values)
-
-
-def _joined(values: Any, by: Any = "") -> str:
-    parts = [_printed(v) for v in _plain_list(values)]
-    if len(parts) * len(_text(by)) + sum(map(len, parts)) > MAX_CHARACTERS:
-        raise _too_long()
-    return _text(by).join(parts)
-
-
-def _indented(value: Any, width: Any = 4, first: Any = False) -> str:
-    text, width = _text(value), _count(width)
-    if len(text) + (text.count("\n") + 1) * width > MAX_CHARACTERS:
-        raise _too_long()
-    lines = text.split("\n")
-    pad = " " * width
-    return "\n".join(pad + line if line and (i or first is True) else line for i, line in enumerate(lines))
-
-
-def _sorted(values: Any, reverse: Any = False) -> list[Any]:
-    try:
-        return sorted(_plain_list(values), reverse=bool(reverse))
-    except TypeError:
-        raise InvalidValue("sort got values that cannot be compared", do="Give values of one type.") from None
-
-
-def _default(value: Any, other: Any = "") -> Any:
-    return other if value is None or isinstance(value, StrictUndefined) else value
-
-
-def _length(value: Any) -> int:
-    if type(value) not in (str, list, tuple, dict, _Counted):
-        raise InvalidValue(f"length of {_kind(value)}", do="Give it a text, a list or an object.")
-    return len(value)
-
-
-def _items(value: Any) -> list[tuple[str, Any]]:
-    if type(value) is not dict:
-        raise InvalidValue(f"items of {_kind(value)}", do="Give it an object.")
-    return list(cast("dict[str, Any]", value).items())
-
-
-def _edge(last: bool) -> Callable[[Any], Any]:
-    def pick(values: Any) -> Any:
-        members = _plain_list(values)
-        if not members:
-            raise InvalidValue("first or last of an empty list", do="Test for it with {% if list %}.")
-        return members[-1 if last else 0]
-
-    return pick
-
-
-def _on_text(change: Callable[[str], str]) -> Callable[[Any], str]:
-    return lambda value: change(_text(value))
-
-
-def _dumped(value: Any) -> str:
-    if isinstance(value, StrictUndefined):
-        raise InvalidValue("tojson got an undefined value", do=_LOOK)
-    return _text(json.dumps(value, ensure_ascii=False))
-
-
-_FILTERS: dict[str, Callable[..., Any]] = {
-    "upper": _on_text(str.upper),
-    "lower": _on_text(str.lower),
-    "trim": _on_text(str.strip),
-    "title": _on_text(str.title),
-    "capitalize": _on_text(str.capitalize),
-    "tojson": _dumped,
-    "join": _joined,
-    "indent": _indented,
-    "sort": _sorted,
-    "default": _default,
-    "length": _length,
-    "count": _length,
-    "items": _items,
-    "first": _edge(last=False),
-    "last": _edge(last=True),
-}
 _LOOPED = "_steelyard_looped"
-_SMALLER = "Hand it less, or write a simpler template."
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -181,27 +61,27 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         super().__init__(
             undefined=StrictUndefined,
             autoescape=False,
-            finalize=_printed,
+            finalize=printed,
             keep_trailing_newline=True,
             trim_blocks=True,
             lstrip_blocks=True,
             cache_size=0,
         )
-        self.globals = {"range": _range}
-        self.filters = {**_FILTERS, _LOOPED: _looped}
+        self.globals = {"range": number_range}
+        self.filters = {**FILTERS, _LOOPED: looped}
         self.tests = {k: v for k, v in self.tests.items() if k in _TESTS}
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         if type(obj) is dict and type(argument) is str:
             found = cast("dict[str, Any]", obj)
             return found[argument] if argument in found else self.undefined(name=argument)
-        if type(obj) in (list, tuple, str, _Counted) and type(argument) is int:
+        if type(obj) in (list, tuple, str, Counted) and type(argument) is int:
             try:
                 return obj[argument]
             except IndexError:
                 return self.undefined(name=str(argument))
         raise InvalidValue(
-            f"{_kind(argument)} is no index of {_kind(obj)}",
+            f"{kind_of(argument)} is no index of {kind_of(obj)}",
             do="Index an object by a text, a list by a whole number.",
         )
 
@@ -209,15 +89,15 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if not (_is_number(left) and _is_number(right)):
+        if not (is_number(left) and is_number(right)):
             raise InvalidValue(
-                f"{operator!r} between {_kind(left)} and {_kind(right)}", do="Add numbers only."
+                f"{operator!r} between {kind_of(left)} and {kind_of(right)}", do="Add numbers only."
             )
         return left + right if operator == "+" else left - right
 
     def call_unop(self, context: Context, operator: str, arg: Any) -> Any:
-        if not _is_number(arg):
-            raise InvalidValue(f"minus {_kind(arg)}", do="Negate numbers only.")
+        if not is_number(arg):
+            raise InvalidValue(f"minus {kind_of(arg)}", do="Negate numbers only.")
         return -arg
 
 
@@ -248,7 +128,7 @@ class JinjaTemplate:
                 offset=_offset(source, error.lineno),
             ) from None
         except (RecursionError, ValueError, OverflowError):
-            raise Fault("the Jinja template is nested too deeply", do=_SMALLER, where=where) from None
+            raise Fault("the Jinja template is nested too deeply", do=SMALLER, where=where) from None
         try:
             self.names = _check(tree, source, where)
             for loop in list(tree.find_all(nodes.For)):
@@ -271,19 +151,16 @@ class JinjaTemplate:
         parts: list[str] = []
         size = 0
         try:
-            for part in self._template.generate({**values, _BUDGET: _Budget()}):
+            for part in self._template.generate({**values, BUDGET: Budget()}):
                 size += len(part)
                 if size > MAX_CHARACTERS:
-                    raise _too_long()
+                    raise too_long()
                 parts.append(part)
         except InvalidValue:
             raise
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
-            raise InvalidValue(f"the Jinja template cannot be rendered: {_line(error)}", do=_LOOK) from None
+            raise InvalidValue(f"the Jinja template cannot be rendered: {_line(error)}", do=LOOK) from None
         return "".join(parts)
-
-
-_LOOK = "Look at the template and the values that it got."
 
 
 def plain_value(value: Any) -> Any:
@@ -335,7 +212,7 @@ def _problem(node: nodes.Node, *, is_base: bool) -> str | None:
         of_range = isinstance(node.node, nodes.Name) and node.node.name == "range"
         return None if of_range and not (node.kwargs or node.dyn_args or node.dyn_kwargs) else "a call"
     if isinstance(node, nodes.Filter):
-        known = node.name in _FILTERS and node.node is not None and not (node.dyn_args or node.dyn_kwargs)
+        known = node.name in FILTERS and node.node is not None and not (node.dyn_args or node.dyn_kwargs)
         return None if known else f"the filter '{node.name[:40]}'"
     if isinstance(node, nodes.Test):
         return None if node.name in _TESTS else f"the test '{node.name[:40]}'"
@@ -360,44 +237,3 @@ def _offset(source: str, line: int) -> int:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _too_long() -> InvalidValue:
-    return InvalidValue(f"the template writes more than {MAX_CHARACTERS:,} characters", do=_SMALLER)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) is float or (type(value) is int and abs(value) < 2**53)
-
-
-def _kind(value: Any) -> str:
-    return "an undefined value" if isinstance(value, StrictUndefined) else f"a {type(value).__name__}"
-
-
-def _text(value: Any) -> str:
-    if type(value) is not str:
-        raise InvalidValue(f"a filter for text got {_kind(value)}", do="Give it a text.")
-    if len(value) > MAX_CHARACTERS:
-        raise _too_long()
-    return value
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= 1000:
-        raise InvalidValue(f"a width of {str(value)[:40]!r}", do="Give a whole number from 0 to 1000.")
-    return value
-
-
-def _plain_list(value: Any) -> list[Any]:
-    if type(value) not in (list, tuple, str, dict, _Counted):
-        raise InvalidValue(f"a filter for lists got {_kind(value)}", do="Give it a list.")
-    return list.copy(value) if isinstance(value, list) else list(value)
-
-
-def _printed(value: Any) -> str:
-    """How a value is printed: as in the default syntax, so that both agree."""
-    if type(value) is str:
-        return value
-    if isinstance(value, StrictUndefined):
-        return str(value)  # raises UndefinedError, naming it
-    return json.dumps(value, ensure_ascii=False)

@@ -27,6 +27,7 @@ __all__ = ["to_terminal"]
 _COLOURS: dict[Outcome, str] = {"pass": "32", "fail": "31", "inconclusive": "33", "unmeasurable": "35"}
 _MOST_CHANGES = 2
 _NARROWEST = 40
+_MOST_OF_A_MESSAGE = 400
 _MOST_WRAPPED = 1200  # characters of one reason; the page has more of it
 
 
@@ -133,7 +134,11 @@ def _row(cells: list[str], outcome: Outcome, pen: _Pen) -> str:
 def _cells(finding: Finding) -> tuple[str, str, str, str, str]:
     estimate = shown(finding, finding.estimate)
     name = f"{ICONS[finding.outcome]} {inequality(finding)}"
-    return one_line(name), estimate, interval(finding), f"n={finding.n}", finding_words(finding)
+    return one_line(name), estimate, interval(finding), _n(finding), finding_words(finding)
+
+
+def _n(finding: Finding) -> str:
+    return f"n={finding.n}" + (f" ({finding.missing} missing)" if finding.missing else "")
 
 
 def _pad(text: str, width: int, *, right: bool) -> str:
@@ -144,10 +149,12 @@ def _pad(text: str, width: int, *, right: bool) -> str:
 
 def _troubles(gate: GateReport, pen: _Pen) -> list[str]:
     lines: list[str] = []
+    if gate.verdict.reasons and (gate.candidate is None or not gate.candidate.rows):
+        return lines  # nothing was run, and the reasons say why
     for trouble in troubles(gate):
-        message = trouble.messages[0][0]
-        text = f"  ! {plural(trouble.count, 'row')} of {trouble.arm}: {trouble.kind}: {message}"
-        lines.append(pen.paint(text, "33"))
+        message, _ = cut(trouble.messages[0][0], _MOST_OF_A_MESSAGE)
+        text = f"! {plural(trouble.count, 'row')} of {trouble.arm}: {trouble.kind}: {message}"
+        lines += [pen.paint(line, "33") for line in pen.wrapped(text, "  ")]
     return lines
 
 
