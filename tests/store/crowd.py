@@ -27,7 +27,7 @@ from steelyard.core.canonical import digest
 from steelyard.core.errors import SteelyardError
 from steelyard.core.settings import load_settings
 from steelyard.store import open_store
-from steelyard.testing.store_contract import bundle, evidence_of, move, run_of
+from steelyard.testing.store_parts import bundle, evidence_of, move, run_of
 
 
 def work(request, job, out, go):

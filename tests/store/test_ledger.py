@@ -14,7 +14,7 @@ from steelyard.core.ref import check_name
 from steelyard.store.ledger import Line, replay
 from steelyard.store.naming import base_name, decode, encode, join_text, key, ledger_name, split_text
 from steelyard.store.place import shown, sqlite_file
-from steelyard.testing.store_contract import move
+from steelyard.testing.store_parts import move
 
 DIGESTS = [digest(i) for i in range(3)]
 STATES = st.sampled_from([None, *DIGESTS])

@@ -18,7 +18,7 @@ from steelyard.core.settings import load_settings
 from steelyard.store import open_store
 from steelyard.store.memory import MemoryStore
 from steelyard.store.opening import store_uri
-from steelyard.testing.store_contract import bundle, evidence_of, fresh, move, run_of
+from steelyard.testing.store_parts import bundle, evidence_of, fresh, move, run_of
 
 
 @pytest.fixture(scope="module")

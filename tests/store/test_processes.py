@@ -14,7 +14,7 @@ import pytest
 from steelyard.core.canonical import digest
 from steelyard.core.settings import load_settings
 from steelyard.store import open_store
-from steelyard.testing.store_contract import fresh
+from steelyard.testing.store_parts import fresh
 
 FULL = os.environ.get("STEELYARD_FULL") == "1"
 

@@ -15,7 +15,8 @@ import pytest
 from steelyard.core.errors import InvalidValue, StoreUnavailable
 from steelyard.core.settings import load_settings
 from steelyard.store import open_store, ui_command
-from steelyard.testing.store_contract import StoreContract, fresh
+from steelyard.testing.store_contract import StoreContract
+from steelyard.testing.store_parts import fresh
 
 pytestmark = pytest.mark.server
 

@@ -20,9 +20,7 @@ Write a class and two fixtures, and pytest runs all of it on your store:
 
 from __future__ import annotations
 
-import threading
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,75 +30,12 @@ import pytest
 
 from steelyard.core.canonical import digest
 from steelyard.core.errors import Conflict, InvalidValue, NotFound, Refused
-from steelyard.store.protocol import EvidenceInfo, Kind, LedgerEntry, RunRecord, Store
+from steelyard.store.protocol import Kind, LedgerEntry, Store
+from steelyard.testing.store_parts import at_once, bundle, contents, evidence_of, fresh, move, run_of
 
-__all__ = ["StoreContract", "bundle", "evidence_of", "fresh", "move", "run_of"]
+__all__ = ["StoreContract"]
 
-NOW = "2026-01-31T09:30:00.000Z"
 WRITERS = 6
-
-
-def fresh(prefix: str = "p") -> str:
-    """A name that no other test uses."""
-    return f"{prefix}-{uuid.uuid4().hex[:10]}"
-
-
-def move(name: str, before: str | None, after: str | None, **changes: Any) -> LedgerEntry:
-    """A ledger entry to be written."""
-    action = "remove" if after is None else "bless" if before is None else "promote"
-    entry = LedgerEntry(
-        kind="prompt",
-        name=name,
-        alias="production",
-        before=before,
-        after=after,
-        action=action,
-        who="ada@analytical",
-        when=NOW,
-        evidence=("run-1", "run-2"),
-        verdict="pass",
-        policy=digest("policy"),
-    )
-    return replace(entry, **changes)
-
-
-def run_of(**changes: Any) -> RunRecord:
-    """A finished run to be recorded."""
-    run = RunRecord(experiment="contract", name="a run", started=NOW, ended="2026-01-31T09:31:00.000Z")
-    return replace(run, **changes)
-
-
-def evidence_of(**changes: Any) -> EvidenceInfo:
-    """A bundle's description with an id of its own."""
-    evidence = EvidenceInfo(
-        id=fresh("ev"),
-        digest=digest("seal"),
-        gate="evals/test_it.py::test_it",
-        kind="prompt",
-        name=fresh("team/p"),
-        subject=digest("subject"),
-        candidate=digest("candidate"),
-        yardstick=digest("yardstick"),
-        values=digest("values"),
-        outcome="pass",
-        policy=digest("policy"),
-        baselines={"production": digest("baseline"), "anchor": None},
-        metrics={"exact_match": 0.625, "latency_s": 0.1 + 0.2},
-        created=NOW,
-    )
-    return replace(evidence, **changes)
-
-
-def bundle(folder: Path) -> Path:
-    """A folder like a sealed bundle's, made at `folder`."""
-    (folder / "rows").mkdir(parents=True)
-    (folder / "seal.json").write_text('{"checksum": "…"}', encoding="utf-8")
-    (folder / "rows" / "candidate.jsonl").write_bytes(b'{"id": "a\\u0000"}\n\xff\n' * 100)
-    return folder
-
-
-def _contents(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 class StoreContract:
@@ -144,7 +79,7 @@ class StoreContract:
     def test_writers_at_one_time_get_one_version(self, store: Store, reopen: Callable[[], Store]) -> None:
         name, content = fresh(), {"template": "raced"}
         stores = [store, *(reopen() for _ in range(WRITERS - 1))]
-        made = _at_once(
+        made = at_once(
             [lambda s=s: s.register("prompt", name, digest=digest(content), content=content) for s in stores]
         )
         assert [e for e in made if isinstance(e, BaseException)] == []
@@ -260,7 +195,7 @@ class StoreContract:
                 for s, d in zip(stores, digests, strict=True)
                 if d != before
             ]
-            made = _at_once(todo)
+            made = at_once(todo)
             won = [e for e in made if isinstance(e, LedgerEntry)]
             lost = [e for e in made if isinstance(e, Conflict)]
             assert len(won) == 1, made
@@ -326,7 +261,7 @@ class StoreContract:
         for _ in range(4):
             name = fresh()
             number = store.register("prompt", name, digest=digest("a"), content={}).number
-            moved, deleted = _at_once(
+            moved, deleted = at_once(
                 [
                     lambda n=name: store.move_alias(move(n, None, digest("a"))),
                     lambda n=name, v=number: other.delete_version("prompt", n, v),
@@ -373,11 +308,11 @@ class StoreContract:
             assert stored in opened.evidence()
         there = reopen().open_evidence(evidence.id, tmp_path / "to")
         assert there == tmp_path / "to" / evidence.id
-        assert _contents(there) == _contents(folder)
+        assert contents(there) == contents(folder)
         (there / "seal.json").write_text("mine", encoding="utf-8")
         assert store.open_evidence(evidence.id, tmp_path / "to") == there  # and is not fetched again
         assert (there / "seal.json").read_text(encoding="utf-8") == "mine"
-        assert _contents(store.open_evidence(evidence.id, tmp_path / "too")) == _contents(folder)
+        assert contents(store.open_evidence(evidence.id, tmp_path / "too")) == contents(folder)
 
     def test_evidence_is_stored_once(self, store: Store, reopen: Callable[[], Store], tmp_path: Path) -> None:
         folder, evidence = bundle(tmp_path / "bundle"), evidence_of()
@@ -386,7 +321,7 @@ class StoreContract:
         assert reopen().add_evidence(again, folder, run_of()) == stored
         assert store.evidence(name=evidence.name) == [stored]
         raced, stores = evidence_of(), [store, *(reopen() for _ in range(2))]
-        made = _at_once([lambda s=s: s.add_evidence(raced, folder, run_of()) for s in stores])
+        made = at_once([lambda s=s: s.add_evidence(raced, folder, run_of()) for s in stores])
         assert [e for e in made if isinstance(e, BaseException)] == []
         assert len(store.evidence(name=raced.name)) == 1
 
@@ -423,22 +358,3 @@ class StoreContract:
         store.close()
         assert store.version("prompt", name, 1).digest == digest(1)
         assert store.uri
-
-
-def _at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """What each call gave or raised, all begun at one moment in threads of their own."""
-    gate, results = threading.Barrier(len(calls)), [None] * len(calls)
-
-    def work(i: int, call: Callable[[], Any]) -> None:
-        gate.wait()
-        try:
-            results[i] = call()
-        except BaseException as error:
-            results[i] = error  # pyright: ignore[reportCallIssue, reportArgumentType]  # any result at all
-
-    threads = [threading.Thread(target=work, args=(i, call)) for i, call in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
