@@ -85,7 +85,7 @@ def _gate(gate: GateReport, pen: _Pen) -> list[str]:
         context += f" on {identity.dataset_name}"
     if gate.seconds:
         context += f", {seconds(gate.seconds)}"
-    lines.append(pen.paint(f"  {context}", "2"))
+    lines += [pen.paint(line, "2") for line in pen.wrapped(context, "  ")]
     reasons = [*([gate.error] if gate.error else []), *gate.verdict.reasons]
     for reason in reasons:
         lines += pen.wrapped(reason, "    ")
@@ -102,15 +102,20 @@ def _findings(gate: GateReport, pen: _Pen) -> list[str]:
     if not rows:
         return []
     widths = [max(display_width(row[i]) for row in rows) for i in range(len(rows[0]))]
-    # What does not fit is taken from the requirement's own column first, then cut at the end.
-    spare = pen.width - 2 - sum(widths) - 2 * (len(widths) - 1)
-    widths[0] = max(widths[0] + min(spare, 0), 18)
+    # Where all of it does not fit, the words move to a line of their own; then the requirement is cut.
+    narrow = 2 + sum(widths) + 2 * (len(widths) - 1) > pen.width
+    if narrow:
+        widths = widths[:-1]
+        spare = pen.width - 2 - sum(widths) - 2 * (len(widths) - 1)
+        widths[0] = max(widths[0] + min(spare, 0), 18)
     lines: list[str] = []
     for row, finding in zip(rows, gate.verdict.findings, strict=True):
         cells = [
-            _pad(cell, w, right=i in (1, 3)) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            _pad(cell, w, right=i in (1, 3)) for i, (cell, w) in enumerate(zip(row, widths, strict=False))
         ]
         lines.append(_row(cells, finding.outcome, pen))
+        if narrow:
+            lines.append(pen.paint(f"      {row[-1]}", _COLOURS[finding.outcome]))
         if finding.outcome != "pass":
             lines += pen.wrapped(finding.sentence, "      ")
             if finding.advice and finding.advice not in finding.sentence:
