@@ -14,7 +14,6 @@ from steelyard.cli.session import EXIT_CODES
 from steelyard.core.canonical import short
 from steelyard.core.errors import Corrupt, InvalidValue, NotFound
 from steelyard.core.ref import Ref
-from steelyard.core.score import Metric
 from steelyard.core.settings import load_settings
 from steelyard.evals.weigh import gated_part, weigh
 from steelyard.evals.workspace import Workspace
@@ -84,12 +83,6 @@ def verify(evidence_id: str) -> None:
         click.echo(f"{bundle.id}: {len(bundle.scores.rows)} rows intact; verdict {again.outcome}, same bytes")
 
 
-def _width(metric: Metric) -> float:
-    if metric.low is None or metric.high is None:
-        return 1.0
-    return metric.high - metric.low
-
-
 @click.command()
 @click.argument("baseline")
 @click.argument("candidate")
@@ -116,7 +109,7 @@ def compare(baseline: str, candidate: str, margin: float, metric: str | None) ->
         if metric is not None and metric not in names:
             raise NotFound("metric", metric, existing=names, where=f"evidence {bundles[1].id}")
         requirements = tuple(
-            not_worse_than("baseline", m.name, margin=margin * _width(m), relative=not m.bounded)
+            not_worse_than("baseline", m.name, margin=margin * m.span, relative=not m.bounded)
             for m in parts[1].identity.metrics
             if metric in (None, m.name)
         )

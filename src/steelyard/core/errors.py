@@ -38,14 +38,20 @@ __all__ = [
     "ReplayMiss",
     "SteelyardError",
     "StoreUnavailable",
+    "closest",
     "did_you_mean",
 ]
 
 
+def closest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The known word that `word` was probably meant to be; None if none is that close (0 any, 1 the same)."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
+
+
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
     """`Did you mean 'label'?` where one of the known words is close to `word`, else `otherwise`."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"Did you mean {close[0]!r}?" if close else otherwise
+    close = closest(word, known)
+    return f"Did you mean {close!r}?" if close is not None else otherwise
 
 
 class SteelyardError(Exception):
@@ -114,9 +120,9 @@ class NotFound(SteelyardError, LookupError):
         self.kind, self.name = kind, name
         self.existing = tuple(sorted(existing))
         sentence = f"no {kind} {name!r}" + (f" in {where}" if where else "")
-        close = difflib.get_close_matches(name, self.existing, n=1)
-        if close:
-            sentence += f"; did you mean {close[0]!r}?"
+        close = closest(name, self.existing)
+        if close is not None:
+            sentence += f"; did you mean {close!r}?"
         elif self.existing:
             shown = ", ".join(map(repr, self.existing[:8]))
             more = f" and {len(self.existing) - 8} more" if len(self.existing) > 8 else ""

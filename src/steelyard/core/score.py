@@ -91,6 +91,11 @@ class Metric:
         """Whether the metric has a range (both ends)."""
         return self.low is not None and self.high is not None
 
+    @property
+    def span(self) -> float:
+        """How far the range reaches; 1 for a metric without one."""
+        return self.high - self.low if self.low is not None and self.high is not None else 1.0
+
     def to_json(self) -> dict[str, JSON]:
         """The metric as a JSON object."""
         return {

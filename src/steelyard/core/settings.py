@@ -8,12 +8,12 @@ default.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from steelyard.core.errors import InvalidFile, InvalidValue, did_you_mean
+from steelyard.core.errors import InvalidFile, InvalidValue, closest, did_you_mean
 
 __all__ = ["LM_MODES", "Settings", "find_root", "load_settings"]
 
@@ -152,23 +152,26 @@ def _table(file: Path) -> dict[str, Any]:
 
     if not file.is_file():
         return {}
+    lines: list[str] = []
     try:
-        tools = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {})
+        text = file.read_text(encoding="utf-8")
+        lines = text.splitlines()
+        tools = tomllib.loads(text).get("tool", {})
     except UnicodeDecodeError as error:
-        line = file.read_bytes()[: error.start].count(b"\n") + 1
+        line = error.object[: error.start].count(b"\n") + 1
         raise InvalidFile(file, "not UTF-8 text", do="Save the file as UTF-8.", line=line) from None
     except tomllib.TOMLDecodeError as error:
         what, _, place = str(error).partition(" (at ")  # "line 3, column 8)" or "end of document)"
         number = place.removeprefix("line ").partition(",")[0]
-        line = int(number) if number.isdigit() else len(file.read_text(encoding="utf-8").splitlines())
+        line = int(number) if number.isdigit() else len(lines)
         raise InvalidFile(file, f"not readable as TOML: {what}", do="Mend the line.", line=line) from None
     table = tools.get("steelyard", {})
-    if "steelyard" not in tools and (misspelt := _misspelt(tools)):
+    if "steelyard" not in tools and (misspelt := closest("steelyard", tools, cutoff=0.85)):
         raise InvalidFile(
             file,
             f"[tool.{misspelt}] is read by nobody",
             do="Did you mean [tool.steelyard]?",
-            line=_line_of_table(file, misspelt),
+            line=_line_of_table(lines, misspelt),
         )
     for key, value in cast("dict[str, Any]", table).items():
         wanted = str if key in _PATHS else _PLAIN.get(key)
@@ -178,33 +181,25 @@ def _table(file: Path) -> dict[str, Any]:
                 file,
                 f"[tool.steelyard] has the unknown key {key!r}",
                 do=did_you_mean(key, known, f"Known keys: {', '.join(known)}."),
-                line=_line_of(file, key),
+                line=_line_of(lines, key),
             )
         if not isinstance(value, wanted) or isinstance(value, bool):
             raise InvalidFile(
                 file,
                 f"[tool.steelyard] {key} = {value!r} has the wrong type",
                 do="Give a number." if wanted is not str else "Give a text in quotes.",
-                line=_line_of(file, key),
+                line=_line_of(lines, key),
             )
     return table
 
 
-def _misspelt(tools: Mapping[str, Any]) -> str | None:
-    """A table whose name is `steelyard` but for a slip of the finger."""
-    import difflib
-
-    return next(iter(difflib.get_close_matches("steelyard", tools, n=1, cutoff=0.85)), None)
-
-
-def _line_of_table(file: Path, name: str) -> int | None:
-    lines = file.read_text(encoding="utf-8").splitlines()
+def _line_of_table(lines: Sequence[str], name: str) -> int | None:
     return next((i for i, text in enumerate(lines, 1) if text.strip().startswith(f"[tool.{name}")), None)
 
 
-def _line_of(file: Path, key: str) -> int | None:
+def _line_of(lines: Sequence[str], key: str) -> int | None:
     inside = False
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         text = line.strip()
         if text.startswith("["):
             inside = text.startswith("[tool.steelyard")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from steelyard.core.canonical import JSON, plain
 from steelyard.core.dataset import Example
-from steelyard.core.errors import InvalidFile, InvalidValue, MissingExtra
+from steelyard.core.errors import InvalidFile, InvalidValue, MissingExtra, closest
 from steelyard.data.lines import read_lines
 from steelyard.data.rows import FIELDS, SYNONYMS, Rows
 
@@ -125,13 +124,13 @@ def _places(path: Path, header: list[str], line: int | None) -> list[_Place]:
 
 def _plain_input(path: Path, name: str, line: int | None, *, explicit: bool) -> str:
     known = [*FIELDS, *SYNONYMS]
-    close = difflib.get_close_matches(name.partition(".")[0].lower(), known, n=1, cutoff=0.75)
+    close = closest(name.partition(".")[0].lower(), known, cutoff=0.75)
     if explicit or close or not name or "." in name:
         do = "Columns are inputs.x, reference_outputs.y, metadata.z, id, split, cluster."
-        if close and close[0] in ("inputs", "metadata", "input"):
-            do = f"Did you mean '{close[0]}.{name.partition('.')[2] or 'NAME'}'?"
+        if close in ("inputs", "metadata", "input"):
+            do = f"Did you mean '{close}.{name.partition('.')[2] or 'NAME'}'?"
         elif close:
-            do = f"Did you mean {close[0]!r}?"
+            do = f"Did you mean {close!r}?"
         raise InvalidFile(path, f"unknown column {name[:80]!r}", do=do, line=line)
     return name
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from steelyard.core.canonical import JSON
+from steelyard.core.errors import closest
 from steelyard.prompts.template import VARIABLE, Fault, Where, parse, strings
 from steelyard.prompts.variable import TYPES, Variable
 
@@ -108,7 +109,5 @@ def _names(text: str, where: Where, syntax: str) -> list[tuple[str, int]]:
 
 def nearest(name: str, known: Mapping[str, Variable]) -> str:
     """` (did you mean …?)` where a known name is close, else nothing."""
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    close = closest(name, known)
+    return f" (did you mean {close!r}?)" if close is not None else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +9,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from steelyard.core.canonical import JSON
-from steelyard.core.errors import InvalidFile, InvalidValue, did_you_mean
+from steelyard.core.errors import InvalidFile, InvalidValue, closest, did_you_mean
 from steelyard.prompts.prompt import Prompt
 from steelyard.prompts.schema import (
     FileModel,
@@ -196,8 +195,8 @@ def _of_pydantic(document: Document, error: ValidationError) -> InvalidFile:
         )
     if kind == "literal_error":
         allowed = str(first.get("ctx", {}).get("expected", "")).replace("'", "")
-        close = difflib.get_close_matches(str(first["input"]), allowed.replace(" or ", ", ").split(", "), n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        close = closest(str(first["input"]), allowed.replace(" or ", ", ").split(", "))
+        hint = f" (did you mean {close}?)" if close is not None else ""
         what = f"{key} is {_shown(first['input'])}, which it cannot be{hint}"
         types = (
             " Types are " + ", ".join(TYPES) + "." if where[-1:] == ("type",) and "variables" in where else ""

@@ -173,8 +173,7 @@ def _by_example(scores: Scores | None) -> dict[str, tuple[Row, ...]]:
 
 
 def _gain(metric: Metric, before: float, after: float) -> float:
-    span = metric.high - metric.low if metric.low is not None and metric.high is not None else 1.0
-    return (after - before) / span * (1 if metric.direction == "higher" else -1)
+    return (after - before) / metric.span * (1 if metric.direction == "higher" else -1)
 
 
 def compare(gate: GateReport, alias: str) -> Comparison | None:
