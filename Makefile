@@ -27,7 +27,7 @@ $(VENV)/.evals: $(VENV)/.pip pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.evals
 	@echo "steelyard: installing the tools of development"
-	@$(PIP) install --no-compile -c constraints.txt --group dev
+	@$(PIP) install --no-compile -c constraints.txt -e '.[evals,local,langchain,huggingface,server,watch]' --group dev
 	@touch $@
 
 evals: $(VENV)/.evals  ## The project's own gates on the real local model (LM=auto|live|replay)
