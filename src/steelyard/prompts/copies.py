@@ -19,6 +19,7 @@ from steelyard.core.canonical import digest_bytes
 from steelyard.core.errors import SteelyardError
 from steelyard.core.ref import Ref
 from steelyard.prompts.prompt import Prompt
+from steelyard.prompts.refresher import logger
 
 __all__ = ["Copies", "Copy"]
 
@@ -99,8 +100,6 @@ class Copies:
             part.unlink(missing_ok=True)
 
     def _set_aside(self, path: Path, why: str) -> None:
-        import logging
-
         self.damaged.append(path)
         aside = self.folder / "damaged" / f"{path.name}.{time.time_ns()}"
         try:
@@ -109,7 +108,7 @@ class Copies:
             went = f"set aside at {aside}"
         except OSError as error:  # a folder that cannot be written: it is skipped all the same
             went = f"left where it is ({error})"
-        logging.getLogger("steelyard.prompts").warning(
+        logger().warning(
             "The copy of a prompt at %s is damaged (%s); it is not used, and was %s.", path, why, went
         )
 

@@ -11,6 +11,7 @@ from steelyard.core.ref import Ref
 from steelyard.core.settings import Settings
 from steelyard.prompts.files import path_of, read_working
 from steelyard.prompts.prompt import Prompt
+from steelyard.prompts.refresher import loading
 
 __all__ = ["FromFiles", "FromLock", "Working"]
 
@@ -33,7 +34,8 @@ class Working:
             return known[2]
         path = path_of(name, self._settings)
         before = _stamp(path)  # taken first: what is written while it is read is read again
-        prompt = read_working(name, self._settings)
+        with loading():
+            prompt = read_working(name, self._settings)
         if before is not None:
             self._read[name] = (path, before, prompt)
         return prompt
@@ -74,6 +76,10 @@ class FromLock:
         self._prompts: dict[tuple[str, str], Prompt] | None = None
         self._reading = threading.Lock()
 
+    def in_child(self) -> None:
+        """In a forked child: no thread of it is reading."""
+        self._reading = threading.Lock()
+
     def read(self, ref: Ref, working: Working) -> Prompt:
         """The lock's prompt.
 
@@ -94,10 +100,10 @@ class FromLock:
                 where=str(path.parent),
                 do="Commit the one that steelyard bless writes.",
             )
-        from steelyard.prompts.lock import read_lock
-
-        with self._reading:
+        with self._reading, loading():
             if self._prompts is None:
+                from steelyard.prompts.lock import read_lock
+
                 lock = read_lock(path)
                 made = {
                     (name, digest): Prompt.from_content(name, content, expect=digest)

@@ -12,8 +12,12 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
-__all__ = ["in_child", "loading", "submit"]
+if TYPE_CHECKING:
+    from logging import Logger
+
+__all__ = ["in_child", "loading", "logger", "submit"]
 
 _FORK_WAITS_S = 30.0
 
@@ -49,6 +53,13 @@ def loading() -> Generator[None]:
     """A stretch in which this process does not fork."""
     with _loading:
         yield
+
+
+def logger() -> Logger:
+    """The log `steelyard.prompts`; the module is loaded when there is something to say."""
+    with loading():
+        from logging import getLogger
+    return getLogger("steelyard.prompts")
 
 
 def in_child(call: Callable[[], None]) -> None:

@@ -34,6 +34,7 @@ from steelyard.prompts.copies import Copies, Copy
 from steelyard.prompts.load import prompt_of
 from steelyard.prompts.origins import FromFiles, FromLock, Working
 from steelyard.prompts.prompt import Prompt
+from steelyard.store.reading import open_reader, reader_uri
 
 if TYPE_CHECKING:
     from steelyard.store import Kind, LedgerEntry, Version
@@ -203,7 +204,9 @@ class PromptSource:
             return self._keep(
                 ref, _Entry(self._pinned.read(ref, self._working), _FOREVER, None, None, "lock")
             )
-        if not fresh and (copy := self._disk().read(ref)) is not None:
+        with refresher.loading():  # a template of Jinja's loads Jinja
+            copy = None if fresh else self._disk().read(ref)
+        if copy is not None:
             due = _FOREVER if ref.alias is None else 0.0
             return self._keep(ref, _Entry(copy.prompt, due, copy.number, copy.confirmed, "disk"))
         outage = self._outage
@@ -251,14 +254,14 @@ class PromptSource:
     def _resolve(self, reader: Readable, ref: Ref, known: _Entry | None) -> _Entry:
         if ref.alias is None:
             version = reader.version("prompt", ref.name, ref.version or ref.digest or "")
-            return _Entry(prompt_of(version), _FOREVER, version.number, time.time(), "store")
+            return _Entry(_made(version), _FOREVER, version.number, time.time(), "store")
         digest = reader.aliases("prompt", ref.name).get(ref.alias)
         if digest is None:
             return self._never_set(reader, ref)
         if known is not None and known.prompt.digest == digest and known.number is not None:
             return _Entry(known.prompt, self._due(ref), known.number, time.time(), "store")
         version = reader.version("prompt", ref.name, digest)
-        return _Entry(prompt_of(version), self._due(ref), version.number, time.time(), "store")
+        return _Entry(_made(version), self._due(ref), version.number, time.time(), "store")
 
     def _never_set(self, reader: Readable, ref: Ref) -> _Entry:
         """The lock's version of an alias that the store has never known, as in a clean clone."""
@@ -285,15 +288,11 @@ class PromptSource:
     def _opened(self) -> Readable:
         with self._opening:
             if self._reader is None:
-                from steelyard.store.reading import open_reader
-
                 self._reader = open_reader(self.settings)
             return self._reader
 
     def _disk(self) -> Copies:
         if self._copies is None:
-            from steelyard.store.reading import reader_uri
-
             where = self._given.uri if self._given is not None else reader_uri(self.settings)
             self._copies = Copies(self.settings.home / "prompts", where)
         return self._copies
@@ -358,12 +357,12 @@ class PromptSource:
             self._outage = None
             if "outage" in self._said:
                 self._said.discard("outage")
-                _log().info("The store at %s answers again.", reader.uri)
+                refresher.logger().info("The store at %s answers again.", reader.uri)
 
     def _say(self, what: str, sentence: str) -> None:
         if what not in self._said:
             self._said.add(what)
-            _log().warning("%s", sentence)
+            refresher.logger().warning("%s", sentence)
 
     def _again(self) -> float:
         return self._outage.until if self._outage else _clock() + _AGAIN_S
@@ -384,6 +383,8 @@ class PromptSource:
 
     def in_child(self) -> None:
         """A forked child has the parent's memory, but none of its threads, connections and locks."""
+        if isinstance(self._pinned, FromLock):
+            self._pinned.in_child()
         begun, self._reader = self._pending, self._given
         self._unlock()
         for key in begun:  # what a thread of the parent's is about to ask for, the child asks for itself
@@ -477,6 +478,11 @@ def _in_child() -> None:
 refresher.in_child(_in_child)
 
 
+def _made(version: Version) -> Prompt:
+    with refresher.loading():
+        return prompt_of(version)
+
+
 def _from_fallback(name: str, fallback: Any) -> Prompt:
     from steelyard.prompts.template import parse, strings
     from steelyard.prompts.variable import Variable
@@ -510,9 +516,3 @@ def _spread(text: str) -> float:
     import os
 
     return hash((text, os.getpid())) % 1000 / 1000
-
-
-def _log() -> Any:
-    import logging
-
-    return logging.getLogger("steelyard.prompts")

@@ -222,6 +222,8 @@ class _Registry:
                 raise self._unusable(f"its answer is larger than {_LARGEST:,} bytes")
             if time.monotonic() > end:
                 raise self._unusable(f"its answer takes longer than {2 * self._timeout_s:g} s")
+        if response.length:  # what its headers promised and did not come
+            raise self._unusable(f"its answer broke off {response.length} bytes before its end")
         return b"".join(parts)
 
     def _refused(self, error: Any) -> StoreUnavailable:
@@ -251,8 +253,8 @@ class _Registry:
 
 
 def _load_modules() -> None:
-    """Load now what the first request would load."""
-    for module in ("encodings.idna", "http.client", "ssl", "urllib.request"):
+    """Load now what the first request, or its failure, would load."""
+    for module in ("difflib", "encodings.idna", "http.client", "ssl", "urllib.request"):
         import_module(module)
 
 
