@@ -27,6 +27,7 @@ def prompts() -> None:
 def list_(as_json: bool) -> None:
     """List prompts: working file, versions, aliases."""
     from steelyard.prompts.files import names, read_working
+    from steelyard.release.environments import in_order
 
     with opened() as (settings, store):
         files = names(settings)
@@ -42,8 +43,10 @@ def list_(as_json: bool) -> None:
                     row["pushed"] = working.digest in numbers
                 except InvalidFile as error:
                     row["error"] = str(error)
+            at = store.aliases("prompt", name)
             row["aliases"] = {
-                a: {"digest": d, "version": numbers.get(d)} for a, d in store.aliases("prompt", name).items()
+                a: {"digest": at.get(a), "version": numbers.get(at.get(a, ""))}
+                for a in in_order({*at, *settings.environments}, settings.environments)
             }
             rows.append(row)
     if as_json:
@@ -247,7 +250,7 @@ def _pushed(row: dict[str, Any]) -> str:
 
 
 def _number(alias: dict[str, Any]) -> str:
-    return f"{alias['version']} ({short(alias['digest'])})"
+    return "-" if alias["digest"] is None else f"{alias['version']} ({short(alias['digest'])})"
 
 
 for _name in prompt_moves.__all__:
