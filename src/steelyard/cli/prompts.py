@@ -9,6 +9,7 @@ import click
 
 from steelyard.cli import prompt_moves
 from steelyard.cli.prompt_common import AS_JSON, opened, print_json, print_table
+from steelyard.cli.prompt_watch import watch
 from steelyard.core.canonical import short
 from steelyard.core.errors import InvalidFile, InvalidValue, NotFound
 from steelyard.core.ref import Ref
@@ -255,3 +256,4 @@ def _number(alias: dict[str, Any]) -> str:
 
 for _name in prompt_moves.__all__:
     prompts.add_command(getattr(prompt_moves, _name))
+prompts.add_command(watch)
