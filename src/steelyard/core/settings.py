@@ -19,6 +19,7 @@ __all__ = ["LM_MODES", "Settings", "find_root", "load_settings"]
 
 LM_MODES = ("auto", "live", "replay")
 _ON_INCONCLUSIVE = ("fail", "warn")
+_ON_INCOMPLETE = ("resume", "fresh")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,8 @@ class Settings:
         on_inconclusive: `fail` or `warn`.
         concurrency: Most rows at once; None lets the model say.
         row_timeout_s: Seconds for one row's task, retries included.
+        run_timeout_s: Seconds for all rows of a gate; None sets no limit.
+        on_incomplete: `resume` goes on with an interrupted run of the same gate, `fresh` begins anew.
     """
 
     root: Path
@@ -60,6 +63,8 @@ class Settings:
     on_inconclusive: str = "fail"
     concurrency: int | None = None
     row_timeout_s: float = 120.0
+    run_timeout_s: float | None = None
+    on_incomplete: str = "resume"
 
     def __repr__(self) -> str:  # the key never shows
         shown = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -88,6 +93,8 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
     "on_inconclusive": str,
     "concurrency": int,
     "row_timeout_s": (int, float),
+    "run_timeout_s": (int, float),
+    "on_incomplete": str,
 }
 _FIELDS_OWN = {
     "tracking_uri": "MLFLOW_TRACKING_URI",
@@ -139,7 +146,7 @@ def load_settings(
 
 
 def _number(key: str, text: str, variable: str) -> Any:
-    if key not in ("concurrency", "row_timeout_s"):
+    if key not in ("concurrency", "row_timeout_s", "run_timeout_s"):
         return text
     try:
         return int(text) if key == "concurrency" else float(text)
@@ -209,7 +216,11 @@ def _line_of(lines: Sequence[str], key: str) -> int | None:
 
 
 def _checked(settings: Settings, where: str) -> Settings:
-    for key, allowed in (("lm_mode", LM_MODES), ("on_inconclusive", _ON_INCONCLUSIVE)):
+    for key, allowed in (
+        ("lm_mode", LM_MODES),
+        ("on_inconclusive", _ON_INCONCLUSIVE),
+        ("on_incomplete", _ON_INCOMPLETE),
+    ):
         if getattr(settings, key) not in allowed:
             raise InvalidValue(
                 f"{key} = {getattr(settings, key)!r} in {where} is not one of its values",
@@ -219,4 +230,6 @@ def _checked(settings: Settings, where: str) -> Settings:
         raise InvalidValue(f"concurrency = {settings.concurrency}", do="Give 1 or more.")
     if settings.row_timeout_s <= 0:
         raise InvalidValue(f"row_timeout_s = {settings.row_timeout_s}", do="Give seconds above 0.")
+    if settings.run_timeout_s is not None and settings.run_timeout_s <= 0:
+        raise InvalidValue(f"run_timeout_s = {settings.run_timeout_s}", do="Give seconds above 0.")
     return settings
