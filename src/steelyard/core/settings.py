@@ -43,6 +43,8 @@ class Settings:
         home: Folder of local state (store, evidence, recordings, reports); not committed.
         lock: The prompt lock file, committed.
         tracking_uri: MLflow's tracking URI; None means SQLite under `home`.
+        artifact_uri: Where a store without a server keeps artifacts: `s3://BUCKET/PATH` or a `file:` address;
+            None means beside the database.
         experiment: MLflow experiment of the runs.
         lm: Which model answers: `local:smollm2`, `local:/path/model.gguf`, `openai:MODEL`.
         lm_mode: `auto` (replay what is recorded, record the rest), `live`, `replay`.
@@ -67,6 +69,7 @@ class Settings:
     home: Path
     lock: Path
     tracking_uri: str | None = None
+    artifact_uri: str | None = None
     experiment: str = "steelyard"
     lm: str = "local:smollm2"
     lm_mode: str = "auto"
@@ -101,6 +104,7 @@ _PATHS = {
 }
 _PLAIN: dict[str, type | tuple[type, ...]] = {
     "tracking_uri": str,
+    "artifact_uri": str,
     "experiment": str,
     "lm": str,
     "lm_mode": str,
