@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from steelyard.cli import prompt_moves
+from steelyard.cli import prompt_formats, prompt_moves
 from steelyard.cli.prompt_common import AS_JSON, opened, print_json, print_table
 from steelyard.cli.prompt_watch import watch
 from steelyard.core.canonical import short
@@ -257,3 +257,5 @@ def _number(alias: dict[str, Any]) -> str:
 for _name in prompt_moves.__all__:
     prompts.add_command(getattr(prompt_moves, _name))
 prompts.add_command(watch)
+prompts.add_command(prompt_formats.import_)
+prompts.add_command(prompt_formats.export)

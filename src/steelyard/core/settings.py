@@ -28,6 +28,7 @@ __all__ = [
 LM_MODES = ("auto", "live", "replay")
 PROMPTS_FROM = ("store", "lock", "files")
 _ON_INCONCLUSIVE = ("fail", "warn")
+_ON_INCOMPLETE = ("resume", "fresh")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,8 @@ class Settings:
         home: Folder of local state (store, evidence, recordings, reports); not committed.
         lock: The prompt lock file, committed.
         tracking_uri: MLflow's tracking URI; None means SQLite under `home`.
+        artifact_uri: Where a store without a server keeps artifacts: `s3://BUCKET/PATH` or a `file:` address;
+            None means beside the database.
         experiment: MLflow experiment of the runs.
         lm: Which model answers: `local:smollm2`, `local:/path/model.gguf`, `openai:MODEL`.
         lm_mode: `auto` (replay what is recorded, record the rest), `live`, `replay`.
@@ -55,6 +58,8 @@ class Settings:
             pins them), `files` (the working files, for development).
         prompt_ttl_s: Seconds after which `steelyard.prompt` asks the store again, in the background.
         environments: Aliases in the order in which a version goes through them, `("dev", "production")`.
+        run_timeout_s: Seconds for all rows of a gate; None sets no limit.
+        on_incomplete: `resume` goes on with an interrupted run of the same gate, `fresh` begins anew.
     """
 
     root: Path
@@ -64,6 +69,7 @@ class Settings:
     home: Path
     lock: Path
     tracking_uri: str | None = None
+    artifact_uri: str | None = None
     experiment: str = "steelyard"
     lm: str = "local:smollm2"
     lm_mode: str = "auto"
@@ -76,6 +82,8 @@ class Settings:
     prompts_from: str = "store"
     prompt_ttl_s: float = 60.0
     environments: tuple[str, ...] = ()
+    run_timeout_s: float | None = None
+    on_incomplete: str = "resume"
 
     def __repr__(self) -> str:  # the key never shows
         shown = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -96,6 +104,7 @@ _PATHS = {
 }
 _PLAIN: dict[str, type | tuple[type, ...]] = {
     "tracking_uri": str,
+    "artifact_uri": str,
     "experiment": str,
     "lm": str,
     "lm_mode": str,
@@ -106,6 +115,8 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
     "row_timeout_s": (int, float),
     "prompts_from": str,
     "prompt_ttl_s": (int, float),
+    "run_timeout_s": (int, float),
+    "on_incomplete": str,
 }
 _LISTS = ("environments",)  # texts in a list; in the environment split by commas
 _FIELDS_OWN = {
@@ -193,10 +204,11 @@ def tracking_access(environ: Mapping[str, str] | None = None) -> TrackingAccess:
 
 
 def _number(key: str, text: str, variable: str) -> Any:
-    if key not in ("concurrency", "row_timeout_s", "prompt_ttl_s"):
+    wanted = _PLAIN.get(key, str)
+    if wanted is str:
         return text
     try:
-        return int(text) if key == "concurrency" else float(text)
+        return int(text) if wanted is int else float(text)
     except ValueError:
         raise InvalidValue(f"{variable}={text!r} is no number", do="Set a number, or unset it.") from None
 
@@ -272,6 +284,7 @@ def _checked(settings: Settings, where: str) -> Settings:
         ("lm_mode", LM_MODES),
         ("on_inconclusive", _ON_INCONCLUSIVE),
         ("prompts_from", PROMPTS_FROM),
+        ("on_incomplete", _ON_INCOMPLETE),
     ):
         if getattr(settings, key) not in allowed:
             raise InvalidValue(
@@ -294,4 +307,6 @@ def _checked(settings: Settings, where: str) -> Settings:
                 f"environments = {list(settings.environments)} names one twice",
                 do="Name each alias once, in the order a version goes through them.",
             )
+    if settings.run_timeout_s is not None and settings.run_timeout_s <= 0:
+        raise InvalidValue(f"run_timeout_s = {settings.run_timeout_s}", do="Give seconds above 0.")
     return settings

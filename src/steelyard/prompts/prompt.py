@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from steelyard.core.canonical import JSON, canonical, digest, plain
 from steelyard.core.chat import ChatRequest
@@ -15,6 +15,9 @@ from steelyard.prompts.checks import check_messages, check_variables, nearest
 from steelyard.prompts.filling import compiled, compiled_plain, shower, sure_types
 from steelyard.prompts.order import order_of, reordered
 from steelyard.prompts.variable import REQUIRED, Variable
+
+if TYPE_CHECKING:
+    from langchain_core.prompts import ChatPromptTemplate
 
 __all__ = ["Prompt", "Syntax"]
 
@@ -182,6 +185,29 @@ class Prompt:
             response_format=ready.response_format(values) if ready.response_format is not None else None,
             prompt=ready.ref,
         )
+
+    def to_langchain(self) -> ChatPromptTemplate:
+        """The messages as LangChain's `ChatPromptTemplate`; defaults become partial variables.
+
+        Everything else is in `langchain_options()`: `prompt.to_langchain() | model.bind(**options)`.
+
+        Raises:
+            InvalidValue: LangChain's templates cannot express it; the sentence names what.
+            MissingExtra: LangChain is not installed.
+        """
+        from steelyard.prompts.foreign.manifest_writer import chat_prompt
+
+        return chat_prompt(self)
+
+    def langchain_options(self) -> dict[str, JSON]:
+        """Model, parameters, tools and response format, as arguments of a LangChain chat model's `bind`.
+
+        Raises:
+            InvalidValue: tools or response format hold variables: take `render(...).options()` instead.
+        """
+        from steelyard.prompts.foreign.manifest_writer import options
+
+        return options(self)
 
     def to_text(self) -> str:
         """The prompt for people to read and to compare: messages first, then what else counts."""
