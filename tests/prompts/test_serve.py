@@ -341,7 +341,7 @@ def test_not_found_names_what_is_missing(here, shelf):
     source = PromptSource(here, store=shelf)
     with pytest.raises(NotFound, match=r"'productoin'.*did you mean 'production'"):
         source.get("support@productoin")
-    with pytest.raises(NotFound, match=r"no prompt 'sopport'.*prompts push"):
+    with pytest.raises(NotFound, match=r"no prompt 'sopport'.*did you mean 'support'.*prompts push"):
         source.get("sopport@production")
     with pytest.raises(NotFound, match="prompt file"):
         source.get("support@working")

@@ -214,10 +214,10 @@ def _number(key: str, text: str, variable: str) -> Any:
 
 
 def _table(file: Path) -> dict[str, Any]:
-    import tomllib
-
     if not file.is_file():
         return {}
+    import tomllib  # some ms, and an application often has no such file
+
     lines: list[str] = []
     try:
         text = file.read_text(encoding="utf-8")

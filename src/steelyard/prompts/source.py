@@ -57,6 +57,10 @@ class Readable(Protocol):
         """As in `Store`."""
         ...
 
+    def names(self, kind: Kind) -> list[str]:
+        """As in `Store`."""
+        ...
+
     def versions(self, kind: Kind, name: str) -> list[Version]:
         """As in `Store`."""
         ...
@@ -281,7 +285,11 @@ class PromptSource:
         aliases = reader.aliases("prompt", ref.name)
         if not aliases and not reader.versions("prompt", ref.name):
             raise NotFound(
-                "prompt", ref.name, where=reader.uri, do="Register it with: steelyard prompts push"
+                "prompt",
+                ref.name,
+                existing=reader.names("prompt"),
+                where=reader.uri,
+                do="Register it with: steelyard prompts push",
             )
         raise NotFound(
             "alias",
