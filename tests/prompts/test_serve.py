@@ -816,3 +816,39 @@ Serving.TestCase.settings = hypothesis_settings(
     max_examples=300 if FULL else 40, stateful_step_count=25, deadline=None
 )
 TestServing = Serving.TestCase
+
+
+# -- the page -------------------------------------------------------------------------------------
+def test_the_application_in_the_docs_runs(project, shelf, monkeypatch):
+    """Its code as it stands, under a real ASGI client, against a real HTTP endpoint."""
+    fastapi_client = pytest.importorskip("fastapi.testclient")
+    from steelyard.testing.chat_server import ChatServer
+
+    page = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text(encoding="utf-8")
+    (code,) = [b.split("```")[0] for b in page.split("```python\n") if "FastAPI(" in b.split("```")[0]]
+    intent = Prompt(
+        name="support-intent",
+        messages=({"role": "user", "content": "Sort: {{ message }}"},),
+        variables={"message": Variable()},
+        parameters={"temperature": 0},
+    )
+    shelf.point(intent)
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    with ChatServer(["refund", "billing"]) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        namespace: dict = {"__name__": "page"}
+        exec(compile(code, "docs/prompts.md", "exec"), namespace)
+        with fastapi_client.TestClient(namespace["app"]) as client:
+            assert [s.ref for s in serve.served()] == ["support-intent@production"]
+            answer = client.post("/intent", params={"message": "money back"}).json()
+            assert answer == {"intent": "refund", "prompt": f"support-intent@{intent.digest}"}
+            health = client.get("/health").json()["support-intent@production"]
+            assert (health["version"], health["from"], health["error"]) == (1, "store", None)
+            serve.forget()
+            shelf.down = True  # a new process with the registry down: the copy on disk
+            assert client.post("/intent", params={"message": "x"}).json()["intent"] == "billing"
+        sent = [call.json for call in server.calls]
+        assert [(s["messages"][0]["content"], s["temperature"]) for s in sent] == [
+            ("Sort: money back", 0),
+            ("Sort: x", 0),
+        ]
