@@ -51,6 +51,7 @@ class Settings:
         openai_base_url: Base address of the OpenAI-compatible endpoint, ending in `/v1`.
         openai_api_key: Its key; never written anywhere.
         baseline: The alias that candidates are compared with.
+        anchor: An alias that, where it is set, the report shows the change since: losses that add up.
         on_inconclusive: `fail` or `warn`.
         concurrency: Most rows at once; None lets the model say.
         row_timeout_s: Seconds for one row's task, retries included.
@@ -76,6 +77,7 @@ class Settings:
     openai_base_url: str | None = None
     openai_api_key: str | None = None
     baseline: str = "production"
+    anchor: str = "anchor"
     on_inconclusive: str = "fail"
     concurrency: int | None = None
     row_timeout_s: float = 120.0
@@ -110,6 +112,7 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
     "lm_mode": str,
     "openai_base_url": str,
     "baseline": str,
+    "anchor": str,
     "on_inconclusive": str,
     "concurrency": int,
     "row_timeout_s": (int, float),
