@@ -19,6 +19,7 @@ __all__ = ["LM_MODES", "Settings", "find_root", "load_settings"]
 
 LM_MODES = ("auto", "live", "replay")
 _ON_INCONCLUSIVE = ("fail", "warn")
+_LANGSMITH = ("auto", "off")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,9 @@ class Settings:
         on_inconclusive: `fail` or `warn`.
         concurrency: Most rows at once; None lets the model say.
         row_timeout_s: Seconds for one row's task, retries included.
+        langsmith: `auto` (results are mirrored to LangSmith when there is a key) or `off`.
+        langsmith_api_key: LangSmith's key; never written anywhere.
+        langsmith_endpoint: Base address of LangSmith's API; its own default where there is none.
     """
 
     root: Path
@@ -60,10 +64,14 @@ class Settings:
     on_inconclusive: str = "fail"
     concurrency: int | None = None
     row_timeout_s: float = 120.0
+    langsmith: str = "auto"
+    langsmith_api_key: str | None = None
+    langsmith_endpoint: str | None = None
 
     def __repr__(self) -> str:  # the key never shows
         shown = {f.name: getattr(self, f.name) for f in fields(self)}
         shown["openai_api_key"] = "***" if self.openai_api_key else None
+        shown["langsmith_api_key"] = "***" if self.langsmith_api_key else None
         return f"Settings({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
 
     def with_(self, **changes: Any) -> Settings:
@@ -88,12 +96,16 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
     "on_inconclusive": str,
     "concurrency": int,
     "row_timeout_s": (int, float),
+    "langsmith": str,
+    "langsmith_endpoint": str,
 }
 _FIELDS_OWN = {
     "tracking_uri": "MLFLOW_TRACKING_URI",
     "experiment": "MLFLOW_EXPERIMENT_NAME",
     "openai_base_url": "OPENAI_BASE_URL",
     "openai_api_key": "OPENAI_API_KEY",
+    "langsmith_api_key": "LANGSMITH_API_KEY",
+    "langsmith_endpoint": "LANGSMITH_ENDPOINT",
 }
 
 
@@ -127,7 +139,7 @@ def load_settings(
     table = _table(root / "pyproject.toml")
     values: dict[str, Any] = {k: root / table.get(k, default) for k, default in _PATHS.items()}
     values |= {k: table[k] for k in _PLAIN if k in table}
-    for key in (*_PATHS, *_PLAIN, "openai_api_key"):
+    for key in (*_PATHS, *_PLAIN, "openai_api_key", "langsmith_api_key"):
         own, field_s_own = f"STEELYARD_{key.upper()}", _FIELDS_OWN.get(key)
         text = env.get(own) or (env.get(field_s_own) if field_s_own else None)
         if text:
@@ -209,7 +221,11 @@ def _line_of(lines: Sequence[str], key: str) -> int | None:
 
 
 def _checked(settings: Settings, where: str) -> Settings:
-    for key, allowed in (("lm_mode", LM_MODES), ("on_inconclusive", _ON_INCONCLUSIVE)):
+    for key, allowed in (
+        ("lm_mode", LM_MODES),
+        ("on_inconclusive", _ON_INCONCLUSIVE),
+        ("langsmith", _LANGSMITH),
+    ):
         if getattr(settings, key) not in allowed:
             raise InvalidValue(
                 f"{key} = {getattr(settings, key)!r} in {where} is not one of its values",
