@@ -29,6 +29,7 @@ LM_MODES = ("auto", "live", "replay")
 PROMPTS_FROM = ("store", "lock", "files")
 _ON_INCONCLUSIVE = ("fail", "warn")
 _ON_INCOMPLETE = ("resume", "fresh")
+_LANGSMITH = ("auto", "off")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,9 @@ class Settings:
         environments: Aliases in the order in which a version goes through them, `("dev", "production")`.
         run_timeout_s: Seconds for all rows of a gate; None sets no limit.
         on_incomplete: `resume` goes on with an interrupted run of the same gate, `fresh` begins anew.
+        langsmith: `auto` (results are mirrored to LangSmith when there is a key) or `off`.
+        langsmith_api_key: LangSmith's key; never written anywhere.
+        langsmith_endpoint: Base address of LangSmith's API; its own default where there is none.
     """
 
     root: Path
@@ -84,10 +88,14 @@ class Settings:
     environments: tuple[str, ...] = ()
     run_timeout_s: float | None = None
     on_incomplete: str = "resume"
+    langsmith: str = "auto"
+    langsmith_api_key: str | None = None
+    langsmith_endpoint: str | None = None
 
     def __repr__(self) -> str:  # the key never shows
         shown = {f.name: getattr(self, f.name) for f in fields(self)}
         shown["openai_api_key"] = "***" if self.openai_api_key else None
+        shown["langsmith_api_key"] = "***" if self.langsmith_api_key else None
         return f"Settings({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
 
     def with_(self, **changes: Any) -> Settings:
@@ -117,6 +125,8 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
     "prompt_ttl_s": (int, float),
     "run_timeout_s": (int, float),
     "on_incomplete": str,
+    "langsmith": str,
+    "langsmith_endpoint": str,
 }
 _LISTS = ("environments",)  # texts in a list; in the environment split by commas
 _FIELDS_OWN = {
@@ -124,6 +134,8 @@ _FIELDS_OWN = {
     "experiment": "MLFLOW_EXPERIMENT_NAME",
     "openai_base_url": "OPENAI_BASE_URL",
     "openai_api_key": "OPENAI_API_KEY",
+    "langsmith_api_key": "LANGSMITH_API_KEY",
+    "langsmith_endpoint": "LANGSMITH_ENDPOINT",
 }
 
 
@@ -158,7 +170,7 @@ def load_settings(
     values: dict[str, Any] = {k: root / table.get(k, default) for k, default in _PATHS.items()}
     values |= {k: table[k] for k in _PLAIN if k in table}
     values |= {k: tuple(table[k]) for k in _LISTS if k in table}
-    for key in (*_PATHS, *_PLAIN, "openai_api_key"):
+    for key in (*_PATHS, *_PLAIN, "openai_api_key", "langsmith_api_key"):
         own, field_s_own = f"STEELYARD_{key.upper()}", _FIELDS_OWN.get(key)
         text = env.get(own) or (env.get(field_s_own) if field_s_own else None)
         if text:
@@ -285,6 +297,7 @@ def _checked(settings: Settings, where: str) -> Settings:
         ("on_inconclusive", _ON_INCONCLUSIVE),
         ("prompts_from", PROMPTS_FROM),
         ("on_incomplete", _ON_INCOMPLETE),
+        ("langsmith", _LANGSMITH),
     ):
         if getattr(settings, key) not in allowed:
             raise InvalidValue(
