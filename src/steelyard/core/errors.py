@@ -12,7 +12,10 @@
     ├── CallFailed       (RuntimeError)     a model call failed: carries `kind` and `status`
     ├── StoreUnavailable (ConnectionError)  the tracking store cannot be reached or used
     ├── MissingExtra     (ImportError)      an optional part is not installed
+    ├── RunStopped       (RuntimeError)     a run could not go on; its rows are kept, it can be resumed
     └── GateFailed       (AssertionError)   a gate said no; carries the verdict
+
+`Interrupted` (KeyboardInterrupt) is no SteelyardError: Ctrl-C or SIGTERM ended a run, which can be resumed.
 
 Constructors take facts and write the sentence: what failed, on which value, what exists instead,
 what to do next.
@@ -29,6 +32,7 @@ __all__ = [
     "Conflict",
     "Corrupt",
     "GateFailed",
+    "Interrupted",
     "InvalidFile",
     "InvalidOutput",
     "InvalidValue",
@@ -36,6 +40,7 @@ __all__ = [
     "NotFound",
     "Refused",
     "ReplayMiss",
+    "RunStopped",
     "SteelyardError",
     "StoreUnavailable",
     "closest",
@@ -219,3 +224,35 @@ class GateFailed(SteelyardError, AssertionError):
     def __init__(self, sentence: str, *, verdict: object) -> None:
         self.verdict = verdict
         super().__init__(sentence)
+
+
+class RunStopped(SteelyardError, RuntimeError):
+    """A run could not go on: a full disk, another process at the same run. Its durable rows are kept.
+
+    Args:
+        gate: The gate whose run it is.
+        what: What stopped it.
+        do: What to do next, a sentence.
+    """
+
+    def __init__(self, gate: str, what: str, *, do: str) -> None:
+        self.gate, self.what = gate, what
+        super().__init__(f"the run of gate {gate!r} stopped: {what}. {do}")
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM came while rows were run. What was acknowledged is on disk.
+
+    Args:
+        signal: The signal's number.
+        sentence: What it means for the run; added by whoever knows the run.
+    """
+
+    def __init__(self, signal: int, sentence: str = "stopped by the user") -> None:
+        self.signal, self.sentence = signal, sentence
+        super().__init__(sentence)
+
+    @property
+    def exit_code(self) -> int:
+        """What a process returns that a signal ended: 128 + its number."""
+        return 128 + self.signal

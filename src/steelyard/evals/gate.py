@@ -15,8 +15,9 @@ from steelyard.evals.baseline import Baseline, find_baseline
 from steelyard.evals.evaluators import invalid_output_scores, resolve_evaluators, score_row
 from steelyard.evals.evaluators.base import Check
 from steelyard.evals.evaluators.judge import Judge
+from steelyard.evals.looping import run_sync
 from steelyard.evals.record import record
-from steelyard.evals.runner import Plan, Progress, run_rows, run_sync
+from steelyard.evals.runner import Plan, Progress, run_rows
 from steelyard.evals.spec import Gate
 from steelyard.evals.task import Task
 from steelyard.evals.weigh import advisory_part, gated_part, weigh
@@ -260,7 +261,7 @@ def _run(prepared: Prepared, workspace: Workspace, writer: EvidenceWriter, promp
 
     plan = prepared.plan(prompt, workspace)
     with workspace.recording():
-        run_sync(run_rows(plan, judged, writer.append, skip=frozenset(writer.rows), tick=tick))
+        run_sync(run_rows(plan, judged, writer.append, skip=writer.rows, tick=tick))
 
 
 def _writer(prepared: Prepared, workspace: Workspace, identity: Identity) -> EvidenceWriter:

@@ -25,8 +25,9 @@ from typing import Any
 from steelyard.core.canonical import JSON, canonical, digest
 from steelyard.core.clock import utc_now
 from steelyard.core.errors import Corrupt, InvalidValue, NotFound
+from steelyard.core.files import write_atomically
 from steelyard.core.results import Identity, Row, Scores
-from steelyard.evidence.rowlog import RowLog, read_rows, recover_rows, write_atomically
+from steelyard.evidence.rowlog import RowLog, read_rows, recover_rows
 
 __all__ = ["FORMAT", "EvidenceBundle", "EvidenceWriter", "new_evidence_id"]
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from steelyard.core.errors import Corrupt
+from steelyard.core.files import write_atomically
 from steelyard.core.results import Usage
 
 __all__ = ["Recording", "Tape"]
@@ -115,14 +114,8 @@ class Tape:
         path = self.path(recording.key)
         for folder in (self.folder, path.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")  # mode 0600
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(recording.to_bytes())
-            Path(name).replace(path)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
+        # Not synced: an answer that a power cut loses is only asked for again.
+        write_atomically(path, recording.to_bytes(), durable=False)
 
     def quarantine(self, key: str) -> Path:
         """Where a damaged file was moved to; the key has no recording then."""
