@@ -33,14 +33,36 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _PLUMBING = frozenset(
-    # Who watches, how long and how often, over which connection: not what is asked.
-    "async_client cache callback_manager callbacks client default_headers default_query http_async_client "
-    "http_client http_socket_options max_retries metadata request_timeout root_async_client root_client "
-    "rate_limiter tags timeout verbose".split()
+    {
+        # Who watches, how long and how often, over which connection: not what is asked.
+        "async_client",
+        "cache",
+        "callback_manager",
+        "callbacks",
+        "client",
+        "default_headers",
+        "default_query",
+        "http_async_client",
+        "http_client",
+        "http_socket_options",
+        "max_retries",
+        "metadata",
+        "rate_limiter",
+        "request_timeout",
+        "root_async_client",
+        "root_client",
+        "tags",
+        "timeout",
+        "verbose",
+    }
 )
 _MEMORY = frozenset({"checkpointer", "store"})  # what a LangGraph graph remembers, not what it does
 _OPAQUE_PACKAGES = frozenset({"anthropic", "httpx", "httpx2", "openai"})
 """Clients of these say by their class alone what they are: addresses and keys never count."""
+_SETTINGS = ("autoevals", "deepeval", "langchain", "langgraph", "openevals", "pydantic_evals")
+"""Packages whose objects are made of settings."""
+_KNOWN = frozenset({"autoevals", "deepeval", "openevals", "pydantic_evals", "steelyard"})
+"""Packages wherever they lie: a folder beside the environment, a checkout."""
 _MARKS = frozenset({"_thread", "pydantic_core", "pydantic_core._pydantic_core"})
 """Locks and marks for "undefined", as packages hold them in their objects: no setting."""
 _INSTALLED = tuple(
@@ -49,24 +71,25 @@ _INSTALLED = tuple(
 )
 
 
-def described_object(value: Any, version: str | None = None, depth: int = 0) -> JSON:
+def described_object(value: Any, version: str | None = None) -> JSON:
     """The object as JSON that is equal for objects of equal code and settings.
 
     - A value with a `digest` of its own is that; plain values are themselves.
     - Functions are described as `core.source` does, classes of installed packages by name, classes of the
       user's own by their source, pydantic models by their schema.
-    - Any other object is its class and its attributes. Keys, addresses, clients, caches and callbacks are
-      left out, and so is the state of installed packages' own clients.
+    - The object itself, callable objects, dataclasses, pydantic models and the parts of LangChain's and
+      evaluators' packages are their class and attributes. Keys, addresses, clients, caches and callbacks are
+      left out.
+    - Anything else (a client, a counter, an open file) has no description.
 
     Args:
         value: Anything.
         version: Declared version: what cannot be described then counts by its class's name.
-        depth: How many functions bind it.
 
     Raises:
         InvalidValue: it, or something in it, has no stable description, and no version is declared.
     """
-    return _Describer(version, depth).of(value, 0)
+    return _Describer(version).of(value, 0)
 
 
 def is_foreign(kind: type) -> bool:
@@ -74,8 +97,9 @@ def is_foreign(kind: type) -> bool:
     return _installed(kind.__module__)
 
 
+@functools.lru_cache(maxsize=4096)
 def _installed(module: str) -> bool:
-    if module.partition(".")[0] == "steelyard" or module == "builtins":
+    if module == "builtins" or module.partition(".")[0] in _KNOWN:
         return True
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:
@@ -87,10 +111,11 @@ def _installed(module: str) -> bool:
 
 
 class _Describer:
-    def __init__(self, version: str | None, functions: int) -> None:
-        self.version, self.functions = version, functions
+    def __init__(self, version: str | None) -> None:
+        self.version, self.functions = version, 0
         self._open: set[int] = set()
         self._foreign = False
+        self._done: dict[int, tuple[Any, JSON]] = {}  # with the object, so that its id stays its own
 
     def of(self, value: Any, depth: int) -> JSON:
         if value is None or isinstance(value, (bool, int, float, str)):
@@ -106,13 +131,17 @@ class _Describer:
             return declared
         if depth > _DEPTH:
             raise self._opaque(value)
+        if id(value) in self._done:
+            return self._done[id(value)][1]
         if id(value) in self._open:
             return {"again": type(value).__qualname__}
         self._open.add(id(value))
         try:
-            return self._of(value, depth)
+            found = self._of(value, depth)
         finally:
             self._open.discard(id(value))
+        self._done[id(value)] = (value, found)
+        return found
 
     def _of(self, value: Any, depth: int) -> JSON:
         if inspect.isroutine(value) or isinstance(value, functools.partial):
@@ -148,8 +177,19 @@ class _Describer:
                 with contextlib.suppress(ValueError):  # an empty cell
                     bound[key] = self._inside(cell.cell_contents, depth)
             defaults = [self._inside(d, depth) for d in value.__defaults__ or ()]
-            return {"function": f"{value.__module__}.{value.__qualname__}", "bound": bound, "default": defaults}
-        return described_function(value, self.version, self.functions + 1)
+            return {
+                "function": f"{value.__module__}.{value.__qualname__}",
+                "bound": bound,
+                "default": defaults,
+            }
+        before = self.functions, self._foreign
+        self.functions, self._foreign = self.functions + 1, False
+        try:
+            return described_function(
+                value, self.version, lambda held: self.of(held, depth + 1), lambda owner: self.of(owner, 0)
+            )
+        finally:
+            self.functions, self._foreign = before
 
     def _inside(self, value: Any, depth: int) -> JSON:
         """Something in a package's own object, where a bare `object()` is its mark for "nothing"."""
@@ -183,7 +223,7 @@ class _Describer:
             except (OSError, TypeError):
                 if self.version is None:
                     raise InvalidValue(
-                        f"the source of class {base.__qualname__!r} cannot be read, so its identity is unknown",
+                        f"the source of class {base.__qualname__!r} cannot be read: it has no identity",
                         do="Declare one: version='1', and raise it when the code changes.",
                     ) from None
         return out
@@ -196,7 +236,9 @@ class _Describer:
         name = f"{kind.__module__}.{kind.__qualname__}" if foreign else kind.__qualname__
         if kind.__module__.partition(".")[0] in _OPAQUE_PACKAGES:
             return {"client": name}
-        state = _state(value)
+        state = (
+            _state(value) if depth == 0 or self._foreign or _has_settings(value, foreign=foreign) else None
+        )
         if self._foreign and kind.__module__ in _MARKS:
             return {"class": name}
         if state is None or (not state and kind.__module__ == "builtins"):
@@ -250,6 +292,11 @@ def _state(value: Any) -> dict[str, Any] | None:
     """The attributes by name; None for an object that shows none (a C object, a bare `object()`)."""
     kind = cast("type[Any]", type(value))
     fields = getattr(kind, "__pydantic_fields__", None)
+    if kind.__module__.startswith("langgraph.") and hasattr(value, "builder"):
+        # A compiled graph: all else is made from what it was drawn with.
+        return {
+            k: getattr(value, k, None) for k in ("builder", "interrupt_before_nodes", "interrupt_after_nodes")
+        }
     if fields is not None:
         return {k: getattr(value, k) for k in fields} | dict(getattr(value, "__pydantic_extra__", None) or {})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -263,6 +310,15 @@ def _state(value: Any) -> dict[str, Any] | None:
         if not isinstance(inspect.getattr_static(kind, key, None), functools.cached_property):
             out[key] = content
     return out
+
+
+def _has_settings(value: Any, *, foreign: bool) -> bool:
+    """Whether an object's attributes are its settings; those of a client, a counter, a cache are not."""
+    kind = cast("type[Any]", type(value))
+    if hasattr(kind, "__pydantic_fields__") or dataclasses.is_dataclass(value):
+        return True
+    made_of_settings = any(base.__module__.startswith(_SETTINGS) for base in kind.__mro__)
+    return made_of_settings or (callable(value) and not foreign)
 
 
 def _slots(kind: type) -> tuple[str, ...]:

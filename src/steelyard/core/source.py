@@ -58,37 +58,39 @@ def function_digest(function: Callable[..., Any], *, version: str | None = None)
     Raises:
         InvalidValue: no source can be read, or a bound value has no JSON form, and no version is declared.
     """
-    return digest(described_function(function, version))
+    from steelyard.core.objects import described_object
+
+    return digest(described_object(function, version))
 
 
-def described_function(function: Any, version: str | None = None, depth: int = 0) -> JSON:
+def described_function(
+    function: Any, version: str | None, describe: Callable[[Any], JSON], owner: Callable[[Any], JSON]
+) -> JSON:
     """What `function_digest` is the digest of.
 
     Args:
         function: As there.
         version: As there.
-        depth: How many functions bind this one; what lies deeper than eight counts by its name.
+        describe: Describes what it binds.
+        owner: Describes the object that a method belongs to.
 
     Raises:
         InvalidValue: as there.
     """
-    from steelyard.core.objects import described_object
-
     bound: dict[str, JSON] = {}
     while isinstance(function, functools.partial):
         partial: functools.partial[Any] = function
-        bound |= {f"arg{i}": described_object(a, version, depth) for i, a in enumerate(partial.args)}
-        bound |= {k: described_object(v, version, depth) for k, v in partial.keywords.items()}
+        bound |= {f"arg{i}": describe(a) for i, a in enumerate(partial.args)}
+        bound |= {k: describe(v) for k, v in partial.keywords.items()}
         function = partial.func
     if inspect.ismethod(function):
-        owner = function.__self__
-        if not inspect.isclass(owner):
-            bound["self"] = described_object(owner, version, depth + 1)
+        if not inspect.isclass(function.__self__):
+            bound["self"] = owner(function.__self__)
         function = function.__func__
     function = inspect.unwrap(function)
     if not inspect.isroutine(function):
-        return {"object": described_object(function, version, depth), "bound": bound, "version": version}
-    name = getattr(function, "__qualname__", type(function).__qualname__)
+        return {"object": owner(function), "bound": bound, "version": version}
+    name = str(getattr(function, "__qualname__", type(function).__name__))
     try:
         source = _source_of(function)
     except (OSError, TypeError):
@@ -99,9 +101,9 @@ def described_function(function: Any, version: str | None = None, depth: int = 0
             ) from None
         source = None
     for key, value in (getattr(function, "__kwdefaults__", None) or {}).items():
-        bound[f"default:{key}"] = described_object(value, version, depth)
+        bound[f"default:{key}"] = describe(value)
     for i, value in enumerate(getattr(function, "__defaults__", None) or ()):
-        bound[f"default:{i}"] = described_object(value, version, depth)
+        bound[f"default:{i}"] = describe(value)
     code = getattr(function, "__code__", None)
     cells = getattr(function, "__closure__", None) or ()
     for key, cell in zip(code.co_freevars if code else (), cells, strict=True):
@@ -110,7 +112,7 @@ def described_function(function: Any, version: str | None = None, depth: int = 0
         except ValueError:
             continue
         if content is not function:
-            bound[f"closure:{key}"] = described_object(content, version, depth)
+            bound[f"closure:{key}"] = describe(content)
     return {"name": name.rpartition(".")[2], "source": source, "bound": bound, "version": version}
 
 

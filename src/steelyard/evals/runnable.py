@@ -1,4 +1,4 @@
-"""LangChain runnables as tasks: chains, LCEL, LangGraph graphs, agents. Imports LangChain only if it is loaded."""
+"""LangChain runnables as tasks: chains, LangGraph graphs, agents. LangChain itself is never imported."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from steelyard.core.canonical import JSON
 from steelyard.core.errors import InvalidOutput, InvalidValue
+from steelyard.lm.one_loop import on_one_loop
 
 __all__ = ["as_json", "built_chain", "is_runnable", "runnable_method", "runnable_task"]
 
@@ -37,7 +38,7 @@ def runnable_task(call: Callable[..., Any]) -> Callable[..., Any]:
 
         async def ainvoke(inputs: Mapping[str, JSON]) -> JSON:
             with _Unparsed():
-                return as_json(await method(dict(inputs)))
+                return as_json(await on_one_loop(lambda: method(dict(inputs))))
 
         return ainvoke
 

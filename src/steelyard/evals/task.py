@@ -39,9 +39,9 @@ class Task:
         """The task made of a function, a LangChain runnable, or a function that builds one.
 
         Args:
-            function: A function, method, `functools.partial` or callable object that takes any of `OFFERED` by
-                name; a runnable (or its `ainvoke`), which gets the inputs as a dict; or a function of `prompt`
-                and `lm` alone that gives a runnable.
+            function: A function, method, `functools.partial` or callable object that takes any of `OFFERED`
+                by name; a runnable (or its `ainvoke`), which gets the inputs as a dict; or a function of
+                `prompt` and `lm` alone that gives a runnable.
             version: Declared version, for what has no identity of its own.
 
         Raises:
@@ -71,7 +71,9 @@ class Task:
         if "inputs" not in wants:
             if wants and not _is_async(function):
                 identity = function_digest(function, version=version)
-                return cls(function=built_chain(function), wants=frozenset({*wants, "inputs"}), digest=identity)
+                return cls(
+                    function=built_chain(function), wants=frozenset({*wants, "inputs"}), digest=identity
+                )
             raise InvalidValue(
                 f"task {name!r} does not take 'inputs', so it cannot depend on the example",
                 do="Write it as: def task(inputs, prompt, lm): ...",
