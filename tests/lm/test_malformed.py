@@ -20,7 +20,6 @@ from steelyard.testing.chat_server import MALFORMED, ChatServer, Reply, calling,
 
 HI = [{"role": "user", "content": "hi"}]
 CHAT = "/v1/chat/completions"
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 
 
 def complete(url):

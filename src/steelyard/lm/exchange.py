@@ -204,7 +204,7 @@ class Exchange:
         repeatable = repeatable and b"insufficient_quota" not in body  # a 429 that no waiting mends
         asked_s = retry_after(response.headers) if repeatable else None
         wait = way.wait(asked_s, throttled=throttled) if repeatable else None
-        elsewhere = redirected(self.request.url, response) if status < 400 else None
+        elsewhere = redirected(self.request.url, response, follows=way.follows) if status < 400 else None
         note = elsewhere or way.note(status, asked_s, wait)
         text = f"status {status}: {said(body, way.secrets)}{note}"
         failure = Failure(kind=kind_of_status(status), message=text, status=status)

@@ -36,6 +36,7 @@ class Passage:
 
     def __init__(self, request: Any, path: str, identity: str | None, calls: Calls | None) -> None:
         policy: Policy = request.extensions.get(POLICY) or _DEFAULT
+        self.follows = POLICY not in request.extensions  # clients of ours follow no redirect
         if request.headers.get("x-stainless-retry-count", "0") != "0":
             policy = replace(policy, max_retries=0)  # another client's own retry, after we gave up
         self.request, self.identity, self.calls, self.policy = request, identity, calls, policy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Collection
 from typing import Any
@@ -27,6 +28,8 @@ def secrets_of(request: Any) -> frozenset[str]:
         if value := request.headers.get(name):
             scheme, _, rest = value.partition(" ")
             found |= {value, rest} if rest and scheme.isalpha() else {value}
+            if scheme.lower() == "basic":
+                found.add(_password(rest))
     url = request.url
     if password := url.password:
         found |= {password, unquote(password)}
@@ -34,6 +37,13 @@ def secrets_of(request: Any) -> frozenset[str]:
         pairs = parse_qsl(query.decode("ascii", "replace"))
         found |= {v for k, v in pairs if k.lower() in SECRET_PARAMETERS}
     return frozenset(v for v in found if len(v) >= _SHORTEST)
+
+
+def _password(basic: str) -> str:
+    try:
+        return base64.b64decode(basic, validate=True).decode("utf-8", "replace").partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def scrub(text: str, secrets: Collection[str] = ()) -> str:
