@@ -297,7 +297,7 @@ class Exchange:
         self.ended = True
         status, calls = int(response.status_code), self.calls
         if not 200 <= status < 300:  # of something that is no model
-            text = said(raw, secrets_of(self.request))
+            text = said(raw, self._secrets)
             failure = Failure(kind=kind_of_status(status), message=f"status {status}: {text}", status=status)
             self._log(failure)
             self._give_back()
@@ -328,7 +328,7 @@ class Exchange:
                 found = Recording(
                     key=self.key, status=status, headers=headers, body=raw, usage=usage, about=about
                 )
-                secrets = secrets_of(self.request)
+                secrets = self._secrets
                 calls.session.keep(found, private=any(s.encode() in body for s in secrets))
         return usage
 
@@ -338,7 +338,7 @@ class Exchange:
             self._way.succeeded(tokens, usd if reply.counted else None)
 
     def _fail(self, problem: str, status: int, consumed: Usage | None = None) -> Failure:
-        text = said(problem.encode("utf-8", "replace"), secrets_of(self.request), most=500)
+        text = said(problem.encode("utf-8", "replace"), self._secrets, most=500)
         self._problem = Failure(kind="provider", message=text, status=status)
         self._log(self._problem, consumed=consumed)
         self._give_back()
@@ -401,11 +401,15 @@ class Exchange:
         if self._way is not None:
             self._way.over(None)
 
+    @property
+    def _secrets(self) -> frozenset[str]:
+        return self._way.secrets if self._way is not None else secrets_of(self.request)
+
     # -- books -----------------------------------------------------------------------------------------
     def _failure(self, error: BaseException, *, sent: bool = False) -> Failure:
         failure = failure_of(error)
         if failure is None:
-            words = scrub(str(error), secrets_of(self.request)) or type(error).__name__
+            words = scrub(str(error), self._secrets) or type(error).__name__
             failure = Failure(kind="transport" if isinstance(error, OSError) else "cancelled", message=words)
         server = route(self.request.url.host)
         if server is not None and failure.kind == "timeout" and sent:

@@ -13,7 +13,9 @@ __all__ = ["SECRET_PARAMETERS", "scrub", "secrets_of"]
 SECRET_PARAMETERS = frozenset(
     {"key", "api_key", "api-key", "apikey", "access_token", "token", "sig", "signature"}
 )
-_SECRET_HEADERS = ("authorization", "proxy-authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie")
+_SECRET_HEADERS = frozenset(
+    {b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"x-goog-api-key", b"cookie"}
+)
 _SHORTEST = 6  # "none" and "local" are no secrets, and replacing them would spoil texts
 
 _USERINFO = re.compile(r"://[^/?#\s'\"]*@")
@@ -24,8 +26,9 @@ _OPENAI_KEY = re.compile(r"\bsk-[\w-]{6,}")
 def secrets_of(request: Any) -> frozenset[str]:
     """The keys that an `httpx2` or `httpx` request carries, in headers and address."""
     found: set[str] = set()
-    for name in _SECRET_HEADERS:
-        if value := request.headers.get(name):
+    for name, raw in request.headers.raw:
+        if name.lower() in _SECRET_HEADERS:
+            value: str = raw.decode("latin-1")
             scheme, _, rest = value.partition(" ")
             found |= {value, rest} if rest and scheme.isalpha() else {value}
             if scheme.lower() == "basic":
