@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from steelyard.core.errors import Corrupt
+from steelyard.core.files import write_atomically
 from steelyard.core.results import Usage
 
 __all__ = ["KEPT_HEADERS", "Recording", "Tape"]
@@ -143,19 +142,8 @@ class Tape:
         path = self.path(recording.key)
         for folder in (self.folder, path.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")  # mode 0600
-        try:
-            try:
-                left = memoryview(recording.to_bytes())
-                while left:
-                    left = left[os.write(fd, left) :]
-            finally:
-                os.close(fd)
-            Path(name).replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
+        # Not synced: an answer that a power cut loses is only asked for again.
+        write_atomically(path, recording.to_bytes(), durable=False)
 
     def quarantine(self, key: str) -> Path:
         """Where a damaged file was moved to; the key has no recording then."""
