@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -121,6 +123,8 @@ async def run_rows(
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
     workers: set[asyncio.Task[None]] = set()
+    coroutines: dict[asyncio.Task[None], Callable[[], None]] = {}
+    given_up: list[Callable[[], None]] = []
 
     def finish(row: Row) -> None:
         nonlocal stop
@@ -149,7 +153,9 @@ async def run_rows(
             finish(row)
 
     def begin() -> None:
-        task = loop.create_task(worker())
+        coroutine, context = worker(), contextvars.copy_context()
+        task = loop.create_task(coroutine, context=context)
+        coroutines[task] = partial(context.run, coroutine.close)
         workers.add(task)
         task.add_done_callback(left)
 
@@ -157,6 +163,7 @@ async def run_rows(
         if task not in workers:
             return
         workers.discard(task)
+        del coroutines[task]
         if ended.done() or task.cancelled():
             return
         if (error := task.exception()) is not None:
@@ -167,6 +174,7 @@ async def run_rows(
     def abandon(task: asyncio.Task[None], example: Example, trial: int) -> None:
         """Go on without a worker whose task swallowed its cancellation."""
         workers.discard(task)
+        given_up.append(coroutines.pop(task))
         try:
             finish(_row(example, trial, failure=_late(plan.timeout_s), seconds=plan.timeout_s))
         except BaseException as error:  # it would end in the loop's log; it has to end the run
@@ -191,7 +199,11 @@ async def run_rows(
         for task in left_over:
             task.cancel()
         if left_over:
-            await asyncio.wait(left_over, timeout=_PATIENCE_S)
+            _, deaf = await asyncio.wait(left_over, timeout=_PATIENCE_S)
+            given_up += [coroutines[task] for task in deaf]
+        for close in given_up:  # in its own context, and not whenever the garbage collector comes by
+            with contextlib.suppress(Exception):
+                close()
         threads.close()
     return stop
 

@@ -90,8 +90,10 @@ def _settle(future: asyncio.Future[Any], result: object, error: BaseException | 
         return
     if error is None:
         future.set_result(result)
-    elif isinstance(error, (StopIteration, KeyboardInterrupt, SystemExit)):
-        # asyncio re-raises these out of the loop; a task that calls sys.exit must only fail its row.
+    elif isinstance(error, SystemExit):
+        # asyncio would re-raise it out of the loop; a task that calls sys.exit must only fail its row.
+        future.set_exception(RuntimeError(f"it called sys.exit({error.code!r})"))
+    elif isinstance(error, (StopIteration, KeyboardInterrupt)):  # likewise
         future.set_exception(RuntimeError(f"the function raised {type(error).__name__}: {error}"))
     else:
         future.set_exception(error)
