@@ -13,6 +13,7 @@ from steelyard.core.errors import SteelyardError, did_you_mean
 __all__ = ["main"]
 
 _COMMANDS = {
+    "init": ("steelyard.cli.init:init", "Scaffold a project whose gate passes at once."),
     "gate": ("steelyard.cli.gates:gate", "Decide gates: candidate against floors and baseline."),
     "run": ("steelyard.cli.gates:run", "Run candidates and store their evidence, without a verdict."),
     "resume": ("steelyard.cli.resume:resume", "Go on with an interrupted run."),

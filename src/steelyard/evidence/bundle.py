@@ -25,9 +25,10 @@ from typing import Any, cast
 from steelyard.core.canonical import JSON, canonical, digest
 from steelyard.core.clock import utc_now
 from steelyard.core.errors import Corrupt, InvalidValue, NotFound, RunStopped
+from steelyard.core.files import write_atomically
 from steelyard.core.results import Identity, Row, Scores
 from steelyard.evidence.claim import ID, Claim
-from steelyard.evidence.rowlog import RowLog, frame, read_rows, recover_rows, write_atomically
+from steelyard.evidence.rowlog import RowLog, frame, read_rows, recover_rows
 
 __all__ = ["FORMAT", "EvidenceBundle", "EvidenceWriter", "new_evidence_id"]
 

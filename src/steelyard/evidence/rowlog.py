@@ -16,8 +16,9 @@ from typing import Any
 
 from steelyard.core.canonical import JSON, canonical
 from steelyard.core.errors import Corrupt
+from steelyard.core.files import write_atomically
 
-__all__ = ["RowLog", "frame", "read_rows", "recover_rows", "write_atomically"]
+__all__ = ["RowLog", "frame", "read_rows", "recover_rows"]
 
 _CHECK = 16
 
@@ -124,22 +125,3 @@ def recover_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
             aside.writelines(bad)
         write_atomically(path, b"".join(good))
     return rows, damaged
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put bytes at a path so that a crash leaves the old file or the new one, never a part."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
