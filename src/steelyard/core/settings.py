@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,6 +44,7 @@ class Settings:
         on_inconclusive: `fail` or `warn`.
         concurrency: Most rows at once; None lets the model say.
         row_timeout_s: Seconds for one row's task, retries included.
+        retention: What `steelyard gc` keeps: `evidence_days`, `keep_last`, `replay_days`, `incomplete_days`.
     """
 
     root: Path
@@ -63,6 +64,7 @@ class Settings:
     on_inconclusive: str = "fail"
     concurrency: int | None = None
     row_timeout_s: float = 120.0
+    retention: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def __repr__(self) -> str:  # the key never shows
         shown = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -92,7 +94,9 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
     "on_inconclusive": str,
     "concurrency": int,
     "row_timeout_s": (int, float),
+    "retention": dict,
 }
+_RETENTION = ("evidence_days", "keep_last", "replay_days", "incomplete_days")
 _FIELDS_OWN = {
     "tracking_uri": "MLFLOW_TRACKING_URI",
     "experiment": "MLFLOW_EXPERIMENT_NAME",
@@ -219,6 +223,15 @@ def _checked(settings: Settings, where: str) -> Settings:
                 f"{key} = {getattr(settings, key)!r} in {where} is not one of its values",
                 do=f"Use {' or '.join(allowed)}.",
             )
+    retention: Any = settings.retention
+    if not isinstance(retention, Mapping) or not all(
+        k in _RETENTION and type(v) is int and v >= 0
+        for k, v in cast("Mapping[str, object]", retention).items()
+    ):
+        raise InvalidValue(
+            f"retention = {retention!r} in {where} is none",
+            do=f"Write a table of whole numbers: retention = {{ {' = 90, '.join(_RETENTION)} = 7 }}.",
+        )
     if settings.concurrency is not None and settings.concurrency < 1:
         raise InvalidValue(f"concurrency = {settings.concurrency}", do="Give 1 or more.")
     if settings.row_timeout_s <= 0:
