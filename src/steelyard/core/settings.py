@@ -64,6 +64,7 @@ class Settings:
         langsmith: `auto` (results are mirrored to LangSmith when there is a key) or `off`.
         langsmith_api_key: LangSmith's key; never written anywhere.
         langsmith_endpoint: Base address of LangSmith's API; its own default where there is none.
+        retention: What `steelyard gc` keeps: `evidence_days`, `keep_last`, `replay_days`, `incomplete_days`.
     """
 
     root: Path
@@ -91,6 +92,7 @@ class Settings:
     langsmith: str = "auto"
     langsmith_api_key: str | None = None
     langsmith_endpoint: str | None = None
+    retention: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def __repr__(self) -> str:  # the key never shows
         shown = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -127,8 +129,10 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
     "on_incomplete": str,
     "langsmith": str,
     "langsmith_endpoint": str,
+    "retention": dict,
 }
 _LISTS = ("environments",)  # texts in a list; in the environment split by commas
+_RETENTION = ("evidence_days", "keep_last", "replay_days", "incomplete_days")
 _FIELDS_OWN = {
     "tracking_uri": "MLFLOW_TRACKING_URI",
     "experiment": "MLFLOW_EXPERIMENT_NAME",
@@ -171,6 +175,8 @@ def load_settings(
     values |= {k: table[k] for k in _PLAIN if k in table}
     values |= {k: tuple(table[k]) for k in _LISTS if k in table}
     for key in (*_PATHS, *_PLAIN, "openai_api_key", "langsmith_api_key"):
+        if _PLAIN.get(key) is dict:
+            continue  # a table is written in pyproject.toml
         own, field_s_own = f"STEELYARD_{key.upper()}", _FIELDS_OWN.get(key)
         text = env.get(own) or (env.get(field_s_own) if field_s_own else None)
         if text:
@@ -270,6 +276,8 @@ def _table(file: Path) -> dict[str, Any]:
                 if wanted is str
                 else 'Give a list of texts: ["dev", "production"].'
                 if wanted is list
+                else "Write a table: { evidence_days = 90 }."
+                if wanted is dict
                 else "Give a number.",
                 line=_line_of(lines, key),
             )
@@ -304,6 +312,15 @@ def _checked(settings: Settings, where: str) -> Settings:
                 f"{key} = {getattr(settings, key)!r} in {where} is not one of its values",
                 do=f"Use {' or '.join(allowed)}.",
             )
+    retention: Any = settings.retention
+    if not isinstance(retention, Mapping) or not all(
+        k in _RETENTION and type(v) is int and v >= 0
+        for k, v in cast("Mapping[str, object]", retention).items()
+    ):
+        raise InvalidValue(
+            f"retention = {retention!r} in {where} is none",
+            do=f"Write a table of whole numbers: retention = {{ {' = 90, '.join(_RETENTION)} = 7 }}.",
+        )
     if settings.concurrency is not None and settings.concurrency < 1:
         raise InvalidValue(f"concurrency = {settings.concurrency}", do="Give 1 or more.")
     if settings.row_timeout_s <= 0:
