@@ -100,7 +100,8 @@ def test_another_layout_is_refused_with_both_versions(sqlite, tag):
     settings, file, _ = sqlite
     with contextlib.closing(sqlite3.connect(file)) as connection:
         connection.execute(
-            "UPDATE experiment_tags SET value = ? WHERE key = 'steelyard.format' AND experiment_id = 0", (tag,)
+            "UPDATE experiment_tags SET value = ? WHERE key = 'steelyard.format' AND experiment_id = 0",
+            (tag,),
         )
         connection.commit()
     with pytest.raises(StoreUnavailable, match="layout '1'") as told:

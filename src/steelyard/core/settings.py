@@ -171,6 +171,7 @@ def load_settings(
     env = os.environ if environ is None else environ
     root = find_root(start)
     table = _table(root / "pyproject.toml")
+    _check_table(root, table)
     values: dict[str, Any] = {k: root / table.get(k, default) for k, default in _PATHS.items()}
     values |= {k: table[k] for k in _PLAIN if k in table}
     values |= {k: tuple(table[k]) for k in _LISTS if k in table}
@@ -241,6 +242,8 @@ def _table(file: Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
         lines = text.splitlines()
         tools = tomllib.loads(text).get("tool", {})
+    except RecursionError:
+        raise InvalidFile(file, "nested too deeply", do="Flatten it.") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InvalidFile(file, "not UTF-8 text", do="Save the file as UTF-8.", line=line) from None
@@ -249,7 +252,10 @@ def _table(file: Path) -> dict[str, Any]:
         number = place.removeprefix("line ").partition(",")[0]
         line = int(number) if number.isdigit() else len(lines)
         raise InvalidFile(file, f"not readable as TOML: {what}", do="Mend the line.", line=line) from None
-    table = tools.get("steelyard", {})
+    table = tools.get("steelyard", {}) if isinstance(tools, dict) else None
+    if not isinstance(table, dict):
+        do = "Write [tool.steelyard] on a line of its own, and the settings below."
+        raise InvalidFile(file, "[tool.steelyard] is no table", do=do)
     if "steelyard" not in tools and (misspelt := closest("steelyard", tools, cutoff=0.85)):
         raise InvalidFile(
             file,
@@ -282,6 +288,22 @@ def _table(file: Path) -> dict[str, Any]:
                 line=_line_of(lines, key),
             )
     return table
+
+
+def _check_table(root: Path, table: Mapping[str, Any]) -> None:
+    """Nothing, if every value in the file is one of its kind's; the error names file and line."""
+    file = root / "pyproject.toml"
+    paths: dict[str, Any] = {k: root / v for k, v in _PATHS.items()}
+    plain = Settings(root=root, **paths)
+    for key, value in table.items():
+        try:
+            if key in _PATHS and "\0" in value:
+                raise InvalidValue(f"{key} = {value!r:.80} is no path", do="Take the NUL out.")
+            if key not in _PATHS:
+                _checked(replace(plain, **{key: value}), "[tool.steelyard]")
+        except InvalidValue as error:
+            lines = file.read_text(encoding="utf-8").splitlines()
+            raise InvalidFile(file, error.what, do=error.do, line=_line_of(lines, key)) from None
 
 
 def _line_of_table(lines: Sequence[str], name: str) -> int | None:
@@ -323,7 +345,7 @@ def _checked(settings: Settings, where: str) -> Settings:
         )
     if settings.concurrency is not None and settings.concurrency < 1:
         raise InvalidValue(f"concurrency = {settings.concurrency}", do="Give 1 or more.")
-    if settings.row_timeout_s <= 0:
+    if not settings.row_timeout_s > 0:  # NaN too
         raise InvalidValue(f"row_timeout_s = {settings.row_timeout_s}", do="Give seconds above 0.")
     if settings.prompt_ttl_s <= 0:
         raise InvalidValue(f"prompt_ttl_s = {settings.prompt_ttl_s}", do="Give seconds above 0.")
