@@ -14,6 +14,7 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "init": ("steelyard.cli.init:init", "Scaffold a project whose gate passes at once."),
+    "doctor": ("steelyard.cli.doctor:doctor", "Look over installation, settings, store and model."),
     "gate": ("steelyard.cli.gates:gate", "Decide gates: candidate against floors and baseline."),
     "run": ("steelyard.cli.gates:run", "Run candidates and store their evidence, without a verdict."),
     "plan": ("steelyard.cli.gates:plan", "Say what gates would cost and prove, before paying."),
@@ -22,6 +23,8 @@ _COMMANDS = {
     "evidence": ("steelyard.cli.evidence:evidence", "List, show and verify evidence bundles."),
     "prompts": ("steelyard.cli.prompts:prompts", "The prompt registry."),
     "models": ("steelyard.cli.models:models", "Language models on this machine."),
+    "explain": ("steelyard.cli.explain:explain", "Explain an error, a kind of failure or a verdict."),
+    "completion": ("steelyard.cli.completion:completion", "Print the script that completes commands in a shell."),
     "ui": ("steelyard.cli.ui:ui", "Open MLflow's own UI on the store."),
 }
 
@@ -38,6 +41,10 @@ class _Lazy(click.Group):
             return None
         module, _, attribute = entry[0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        if ctx.resilient_parsing:  # the shell asks for completions
+            from steelyard.cli.completion import attach
+
+            return attach(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -69,6 +76,10 @@ def main(arguments: list[str] | None = None) -> Any:
         return cli.main(args=arguments, prog_name="steelyard")
     except SteelyardError as error:
         click.echo(f"steelyard: {error}", err=True)
+        if sys.stderr.isatty():
+            from steelyard.cli.explain import topic_of
+
+            click.secho(f"  more: steelyard explain {topic_of(error)}", err=True, dim=True)
         sys.exit(2)
 
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from steelyard.core.errors import InvalidFile, InvalidValue, closest, did_you_mean
 
-__all__ = ["LM_MODES", "Settings", "find_root", "load_settings"]
+__all__ = ["LM_MODES", "Settings", "find_root", "load_settings", "origins"]
 
 LM_MODES = ("auto", "live", "replay")
 _ON_INCONCLUSIVE = ("fail", "warn")
@@ -136,6 +136,26 @@ def load_settings(
     for key in _PATHS:
         values[key] = Path(values[key])
     return _checked(Settings(root=root, **values), "the settings")
+
+
+def origins(start: Path | None = None, *, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Where each setting in force comes from: the environment variable's name, `pyproject.toml` or `default`.
+
+    Args:
+        start: Where to look for `pyproject.toml`, upwards; the working directory if left out.
+        environ: The environment; `os.environ` if left out.
+
+    Raises:
+        InvalidFile: as `load_settings`.
+    """
+    env = os.environ if environ is None else environ
+    table = _table(find_root(start) / "pyproject.toml")
+    out: dict[str, str] = {}
+    for key in (*_PATHS, *_PLAIN, "openai_api_key"):
+        names = (f"STEELYARD_{key.upper()}", _FIELDS_OWN.get(key))
+        variable = next((n for n in names if n is not None and env.get(n)), None)
+        out[key] = variable or ("pyproject.toml" if key in table else "default")
+    return out
 
 
 def _number(key: str, text: str, variable: str) -> Any:
