@@ -1,7 +1,7 @@
 """`steelyard completion`, and what the shell offers: names from files alone, without store, YAML or numpy.
 
-A shell asks at every press of a key, so nothing here opens the store: prompts are the files in the checkout, aliases
-are those of the committed lock, evidence is what lies under `home`.
+A shell asks at every press of a key, so nothing here opens the store: prompts are the files in the checkout,
+aliases are those of the committed lock, evidence is what lies under `home`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHELLS = ("bash", "zsh", "fish")
 @click.command()
 @click.argument("shell", type=click.Choice(_SHELLS))
 def completion(shell: str) -> None:
-    """Print the script that completes commands, prompts, aliases and evidence in SHELL.
+    r"""Print the script that completes commands, prompts, aliases and evidence in SHELL.
 
     \b
     bash:  steelyard completion bash >> ~/.bashrc

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from steelyard.core.errors import SteelyardError, did_you_mean
 
@@ -17,6 +18,7 @@ _COMMANDS = {
     "doctor": ("steelyard.cli.doctor:doctor", "Look over installation, settings, store and model."),
     "gate": ("steelyard.cli.gates:gate", "Decide gates: candidate against floors and baseline."),
     "run": ("steelyard.cli.gates:run", "Run candidates and store their evidence, without a verdict."),
+    "resume": ("steelyard.cli.resume:resume", "Go on with an interrupted run."),
     "plan": ("steelyard.cli.gates:plan", "Say what gates would cost and prove, before paying."),
     "bless": ("steelyard.cli.gates:bless", "Set an alias for the first time, if the floors pass."),
     "compare": ("steelyard.cli.evidence:compare", "Compare two evidence bundles or prompt versions."),
@@ -24,7 +26,10 @@ _COMMANDS = {
     "prompts": ("steelyard.cli.prompts:prompts", "The prompt registry."),
     "models": ("steelyard.cli.models:models", "Language models on this machine."),
     "explain": ("steelyard.cli.explain:explain", "Explain an error, a kind of failure or a verdict."),
-    "completion": ("steelyard.cli.completion:completion", "Print the script that completes commands in a shell."),
+    "completion": (
+        "steelyard.cli.completion:completion",
+        "Print the script that completes commands in a shell.",
+    ),
     "ui": ("steelyard.cli.ui:ui", "Open MLflow's own UI on the store."),
 }
 
@@ -46,6 +51,12 @@ class _Lazy(click.Group):
 
             return attach(command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(n, help=t) for n, (_, t) in _COMMANDS.items() if n.startswith(incomplete)]
+        return found + click.Command.shell_complete(
+            self, ctx, incomplete
+        )  # options, and no command is imported
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

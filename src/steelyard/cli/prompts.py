@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from steelyard.cli import prompt_moves
+from steelyard.cli import prompt_formats, prompt_moves
 from steelyard.cli.prompt_common import AS_JSON, opened, print_json, print_table
 from steelyard.core.canonical import short
 from steelyard.core.errors import InvalidFile, InvalidValue, NotFound
@@ -252,3 +252,5 @@ def _number(alias: dict[str, Any]) -> str:
 
 for _name in prompt_moves.__all__:
     prompts.add_command(getattr(prompt_moves, _name))
+prompts.add_command(prompt_formats.import_)
+prompts.add_command(prompt_formats.export)
