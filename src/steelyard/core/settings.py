@@ -22,6 +22,7 @@ __all__ = [
     "TrackingAccess",
     "find_root",
     "load_settings",
+    "origins",
     "tracking_access",
 ]
 
@@ -189,6 +190,26 @@ def load_settings(
     for key in _PATHS:
         values[key] = Path(values[key])
     return _checked(Settings(root=root, **values), "the settings")
+
+
+def origins(start: Path | None = None, *, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Where each setting in force comes from: the environment variable's name, `pyproject.toml` or `default`.
+
+    Args:
+        start: Where to look for `pyproject.toml`, upwards; the working directory if left out.
+        environ: The environment; `os.environ` if left out.
+
+    Raises:
+        InvalidFile: as `load_settings`.
+    """
+    env = os.environ if environ is None else environ
+    table = _table(find_root(start) / "pyproject.toml")
+    out: dict[str, str] = {}
+    for key in (*_PATHS, *_PLAIN, *_LISTS, "openai_api_key"):
+        names = (f"STEELYARD_{key.upper()}", _FIELDS_OWN.get(key))
+        variable = next((n for n in names if n is not None and env.get(n)), None)
+        out[key] = variable or ("pyproject.toml" if key in table else "default")
+    return out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
