@@ -165,6 +165,33 @@ def test_a_caller_never_waits_for_a_store_that_hangs(here, shelf, clock):
     settle(source)
 
 
+def test_an_answer_that_comes_late_does_not_undo_a_later_one(here, shelf, clock):
+    source = PromptSource(here, store=shelf)
+    source.get(REF)
+    answered, go_on = threading.Event(), threading.Event()
+    real = shelf.aliases
+
+    def slow(kind, name):
+        found = real(kind, name)
+        if threading.current_thread() is not threading.main_thread():
+            answered.set()
+            assert go_on.wait(60)
+        return found
+
+    shelf.aliases, shelf.is_light = slow, True
+    clock[0] += 100
+    source.get(REF)
+    assert answered.wait(60)  # the thread has the old answer in hand
+    shelf.point(make("two"))
+    clock[0] += 1
+    assert text_of(source.get(REF, fresh=True)) == "two !"
+    go_on.set()
+    settle(source)
+    assert text_of(source.get(REF)) == "two !"
+    shelf.down = True
+    assert text_of(PromptSource(here, store=shelf).get(REF)) == "two !"  # on disk too
+
+
 def test_an_unchanged_alias_costs_one_question(here, shelf, clock):
     source = PromptSource(here, store=shelf)
     first = source.get(REF)
