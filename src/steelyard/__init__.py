@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from steelyard.evals.spec import Gate
     from steelyard.gates.policy import at_least, at_most, not_worse_than
     from steelyard.prompts import load_prompt
+    from steelyard.prompts.serve import prompt
 
 _HOMES = {
     "Dataset": "core.dataset",
@@ -52,6 +53,7 @@ _HOMES = {
     "not_worse_than": "gates.policy",
     "numeric_close": "evals.evaluators",
     "one_of": "evals.evaluators",
+    "prompt": "prompts.serve",
     "regex": "evals.evaluators",
 }
 
@@ -75,6 +77,7 @@ __all__ = [  # noqa: RUF022 - by subject
     "one_of",
     "regex",
     "load_prompt",
+    "prompt",
     "load_settings",
     "GateFailed",
     "InvalidOutput",

@@ -87,7 +87,6 @@ def _selected(
 ) -> tuple[datetime | str | None, str | None]:
     as_of: datetime | str | None = None
     split: str | None = None
-    splits: list[str] | None = None
     for selector in selectors:
         if _TIME.fullmatch(selector):
             try:
@@ -96,7 +95,7 @@ def _selected(
                 raise InvalidValue(f"{selector!r} is no time", do="Write 2026-01-31T09:00:00Z.") from None
             as_of = time if time.tzinfo else time.replace(tzinfo=UTC)
             continue
-        splits = client.list_dataset_splits(dataset_id=dataset_id) if splits is None else splits
+        splits = client.list_dataset_splits(dataset_id=dataset_id, as_of=as_of)
         if selector in splits:
             split = selector
             continue

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import threading
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol
 
 from steelyard.core.canonical import JSON, canonical, plain
 from steelyard.core.clock import monotonic
@@ -16,13 +15,13 @@ from steelyard.core.errors import CallFailed, InvalidOutput, InvalidValue, Repla
 from steelyard.core.results import Row, Usage
 from steelyard.core.score import Failure, Score
 from steelyard.evals.blame import described
+from steelyard.evals.looping import Late, within
 from steelyard.evals.task import Task
 from steelyard.evals.threads import DaemonThreads
 from steelyard.lm import call_scope, failure_of
 
-__all__ = ["Judged", "Plan", "Progress", "run_rows", "run_sync"]
+__all__ = ["STOPPING", "Judged", "Plan", "Progress", "run_rows"]
 
-T = TypeVar("T")
 _MESSAGE = 2_000  # characters of an error's text that a row keeps
 
 
@@ -36,7 +35,7 @@ class Judged(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is to be run.
 
@@ -63,6 +62,11 @@ class Plan:
         """Every planned (example id, trial)."""
         return tuple((e.id, t) for t in range(self.trials) for e in self.examples)
 
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether the task is async; looked up once, not for every row."""
+        return self.task.is_async
+
 
 @dataclass(slots=True)
 class Progress:
@@ -81,21 +85,29 @@ class Progress:
     usage: Usage = field(default_factory=Usage)
 
 
+STOPPING = frozenset({"auth", "budget"})
+"""Kinds of failure that every later call would meet too: the run stops instead of paying for them."""
+
+
 async def run_rows(
     plan: Plan,
     judged: Judged,
     write: Callable[[Row], None],
     *,
-    skip: frozenset[tuple[str, int]] = frozenset(),
+    skip: Container[tuple[str, int]] = frozenset(),
+    answered: Mapping[tuple[str, int], Row] | None = None,
+    deadline: float | None = None,
     tick: Callable[[Progress], None] | None = None,
-) -> None:
-    """Run every planned row that is not skipped, and write each as it ends.
+) -> Failure | None:
+    """Why the run stopped early, or None where every planned row that is not skipped was run and written.
 
     Args:
         plan: What to run.
         judged: Scores one row.
         write: Takes a finished row; durable when it returns. What it raises stops the run.
         skip: Pairs that have a row already (a resumed run).
+        answered: Rows whose outputs are known and that only need scores.
+        deadline: When the run must end, on the clock of `monotonic`; rows in flight are given up then.
         tick: Told after each row.
     """
     by_id = {e.id: e for e in plan.examples}
@@ -109,27 +121,38 @@ async def run_rows(
         nonlocal stop
         for example_id, trial in waiting:
             example = by_id[example_id]
-            if stop is None:
-                row = await _run_row(plan, example, trial, judged, threads)
-                if row.failure and row.failure.kind == "auth":
-                    stop = row.failure
-            else:
-                row = _row(example, trial, failure=_cancelled(stop))
+            known = answered.get((example_id, trial)) if answered else None
+            row = await (
+                _run_row(plan, example, trial, judged, threads)
+                if known is None
+                else _score_again(example, known, judged)
+            )
             write(row)
             progress.done += 1
             progress.failed += row.failure is not None
             progress.usage += row.usage
             if tick:
                 tick(progress)
+            if row.failure is not None and row.failure.kind in STOPPING:
+                stop = stop or row.failure
+            if stop is not None:
+                return
 
     workers = [asyncio.create_task(worker()) for _ in range(min(plan.concurrency, len(todo)))]
+    over = asyncio.timeout(max(0.0, deadline - monotonic()) if deadline is not None else None)
     try:
-        await asyncio.gather(*workers)
+        async with over:
+            await asyncio.gather(*workers)
+    except TimeoutError:
+        if not over.expired():
+            raise
+        stop = Failure(kind="timeout", message="the time limit of the run is over")
     finally:
         for task in workers:
             task.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
         threads.close()
+    return stop
 
 
 async def _run_row(plan: Plan, example: Example, trial: int, judged: Judged, threads: DaemonThreads) -> Row:
@@ -138,18 +161,15 @@ async def _run_row(plan: Plan, example: Example, trial: int, judged: Judged, thr
     failure: Failure | None = None
     began = monotonic()
     with call_scope(example.id, trial) as calls:
-        limit = asyncio.timeout(plan.timeout_s)
         try:
-            async with limit:
-                outputs = await _call(plan, example, threads)
-            outputs = plain(outputs)
+            outputs = plain(await _call(plan, example, threads))
             canonical(outputs)
         except InvalidOutput as error:
             invalid, outputs = error.reason[:_MESSAGE], _storable(error.output)
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
-        except Exception as error:
-            failure = _failure(error, plan.timeout_s if limit.expired() else None)
+        except Exception as error:  # whatever the user's code raises is a failure of its row
+            failure = _failure(error, plan.timeout_s if isinstance(error, Late) else None)
         usage = calls.usage
     seconds = monotonic() - began
     if failure is not None:
@@ -168,11 +188,23 @@ async def _run_row(plan: Plan, example: Example, trial: int, judged: Judged, thr
     )
 
 
+async def _score_again(example: Example, row: Row, judged: Judged) -> Row:
+    with call_scope(example.id, row.trial):
+        return replace(row, scores=await judged(example, row.outputs, row.invalid_output, row.usage))
+
+
 async def _call(plan: Plan, example: Example, threads: DaemonThreads) -> Any:
     arguments = plan.task.arguments(example.inputs, plan.prompt, plan.lm)
-    if plan.task.is_async:
-        return await plan.task.function(**arguments)
-    return await threads.call(lambda: plan.task.function(**arguments))
+    if plan.is_async:
+        return await within(plan.task.function(**arguments), plan.timeout_s)
+    limit = asyncio.timeout(plan.timeout_s)
+    try:
+        async with limit:
+            return await threads.start(lambda: plan.task.function(**arguments))
+    except TimeoutError:
+        if limit.expired():
+            raise Late from None
+        raise
 
 
 def _row(example: Example, trial: int, **fields: Any) -> Row:
@@ -193,10 +225,6 @@ def _storable(output: object) -> JSON:
     return value
 
 
-def _cancelled(cause: Failure) -> Failure:
-    return Failure(kind="cancelled", message=f"not run, because the run was stopped by: {cause.message}")
-
-
 def _failure(error: Exception, expired_s: float | None) -> Failure:
     """The failure that an exception of a task means; `expired_s` if our own time limit ended it."""
     if expired_s is not None:
@@ -213,27 +241,3 @@ def _failure(error: Exception, expired_s: float | None) -> Failure:
 
 def _clean(text: str) -> str:
     return text[:_MESSAGE].encode("utf-8", "replace").decode()
-
-
-def run_sync(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine, from sync code, also where an event loop already runs (a notebook)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    outcome: list[Any] = []
-    context = contextvars.copy_context()
-
-    def inside() -> None:
-        try:
-            outcome.append((context.run(asyncio.run, work), None))
-        except BaseException as error:
-            outcome.append((None, error))
-
-    thread = threading.Thread(target=inside, name="steelyard-run")
-    thread.start()
-    thread.join()
-    result, error = outcome[0]
-    if error is not None:
-        raise error
-    return result

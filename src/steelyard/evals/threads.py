@@ -1,4 +1,4 @@
-"""Daemon threads for tasks that are not async: a hung one holds up neither the run nor the exit."""
+"""Daemon threads for code that is not async: a hung call holds up neither the run nor the exit."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class DaemonThreads:
         self._threads = 0
         self._lock = threading.Lock()
 
-    async def call(self, function: Callable[[], Any]) -> Any:
-        """The function's result; its exception, `SystemExit` included, is raised here."""
+    def start(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        """A future of the function's result; its exception, `SystemExit` included, ends there."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         with self._lock:
@@ -37,7 +37,11 @@ class DaemonThreads:
             else:
                 self._threads += 1
                 threading.Thread(target=self._work, name="steelyard-task", daemon=True).start()
-        return await future
+        return future
+
+    async def call(self, function: Callable[[], Any]) -> Any:
+        """The function's result, awaited."""
+        return await self.start(function)
 
     def close(self) -> None:
         """Let idle threads end."""

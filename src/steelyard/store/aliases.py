@@ -11,12 +11,14 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from steelyard.core.canonical import short
 from steelyard.core.errors import Conflict, Corrupt, Refused, StoreUnavailable
 from steelyard.store.ledger import Ledger, Line, replay
 from steelyard.store.naming import base_name, join_text, ledger_name, split_text
+from steelyard.store.outage import cut_short, outage_of, patience_left
 from steelyard.store.place import shown
 from steelyard.store.protocol import Kind, LedgerEntry, Version
 from steelyard.store.registry import NAME, Versions
@@ -114,22 +116,29 @@ class Aliases:
             {"steelyard.ledger": kind, NAME: name},
             f"Steelyard's ledger of the aliases of {kind} {name!r}. Do not edit.",
         )
-        try:
-            return self._series.append(at, tags, description=description)
-        except Exception as error:
-            # The answer was lost, perhaps not the write: the nonce tells.
+        for turn in (1, 2):
             try:
-                mine = self._series.read(at, nonce=nonce)
-            except Exception:  # whatever it is, what is raised below says all there is to say
-                mine = []
-            if mine:
-                return int(mine[0].version)
-            raise StoreUnavailable(
-                shown(self._backend.uri),
-                f"no answer to a move in the ledger of {kind} {name!r}, and it is not known whether it took "
-                f"effect ({' '.join(str(error).split())[:200]})",
-                do="Look at its history before trying again.",
-            ) from error
+                number = self._series.append(at, tags, description=description)
+                if turn == 1:
+                    return number
+            except Exception as error:
+                # The answer was lost, perhaps not the write: the nonce tells. If it is not there it may still
+                # come, so the same line goes out once more: of two with one nonce the lower one counts.
+                try:
+                    mine = cut_short(partial(self._series.read, at, nonce=nonce), max(1.0, patience_left()))
+                except Exception:  # whatever it is, what is raised below says all there is to say
+                    mine = None
+                if mine:
+                    return int(mine[0].version)
+                if mine is not None and turn == 1 and outage_of(error) == "unanswered":
+                    continue
+                raise StoreUnavailable(
+                    shown(self._backend.uri),
+                    f"no answer to a move in the ledger of {kind} {name!r}, and it is not known whether "
+                    f"it took effect ({' '.join(str(error).split())[:200]})",
+                    do="Look at its history before trying again.",
+                ) from error
+        return int(self._series.read(at, nonce=nonce)[0].version)
 
     def _ledger(self, kind: Kind, name: str) -> Ledger:
         at = ledger_name(kind, name)

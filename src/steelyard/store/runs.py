@@ -135,9 +135,7 @@ class Runs:
             made = self._backend.make(
                 lambda: client.create_experiment(
                     name,
-                    artifact_location=None
-                    if root is None
-                    else f"{root.as_uri()}/{key(name).replace('/', '_')}",
+                    artifact_location=None if root is None else f"{root}/{key(name).replace('/', '_')}",
                     tags={FORMAT_TAG: FORMAT},
                 )
             )
