@@ -7,9 +7,9 @@ from click.testing import CliRunner
 
 from steelyard import Dataset, Example, Gate, InvalidOutput, at_least, evaluator, exact_match
 from steelyard.cli.main import cli
-from steelyard.core.errors import StoreUnavailable
+from steelyard.core.errors import InvalidValue, StoreUnavailable
 from steelyard.core.settings import load_settings
-from steelyard.data import write_jsonl
+from steelyard.data import pull_langsmith, push_langsmith, write_jsonl
 from steelyard.evals.gate import run_gate
 from steelyard.evals.mirror import mirror, run_id
 from steelyard.evals.workspace import Workspace
@@ -183,8 +183,6 @@ def test_without_a_key_no_socket_is_opened(tmp_path, monkeypatch):
 
 
 def test_the_setting_is_checked(tmp_path):
-    from steelyard.core.errors import InvalidValue
-
     with pytest.raises(InvalidValue, match="auto or off"):
         load_settings(tmp_path, environ={"STEELYARD_LANGSMITH": "on"})
     off = load_settings(tmp_path, environ={"STEELYARD_LANGSMITH": "off", "LANGSMITH_API_KEY": "lsv2-canary"})
@@ -193,9 +191,8 @@ def test_the_setting_is_checked(tmp_path):
 
 
 def test_from_the_command_line(server, settings, client, monkeypatch):
-    pytest.importorskip("mlflow")
     write_jsonl(DATA, settings.datasets / "numbers.jsonl")
-    with Workspace(settings.with_(langsmith="off")) as opened:
+    with Workspace(settings.with_(langsmith="off"), store=MemoryStore()) as opened:
         report = run_gate(gate(dataset="numbers", split="test"), opened)
     monkeypatch.chdir(settings.root)
     monkeypatch.setenv("LANGSMITH_API_KEY", server.api_key)
@@ -206,10 +203,31 @@ def test_from_the_command_line(server, settings, client, monkeypatch):
         assert says in result.stdout
     assert len(runs_of(client, f"numbers-{report.evidence_id}")) == 120
     write_jsonl(Dataset(name="numbers", examples=DATA.examples[1:]), settings.datasets / "numbers.jsonl")
-    from steelyard.core.errors import InvalidValue
-
     with pytest.raises(InvalidValue, match="has changed"):
         CliRunner().invoke(cli, ["evidence", "mirror", report.evidence_id], catch_exceptions=False)
+
+
+def test_what_others_have_in_langsmith_is_not_touched(server, settings, client):
+    made = client.create_dataset("numbers")
+    client.create_examples(dataset_id=made.id, examples=[{"inputs": {"q": "theirs"}}])
+    opened, lines = workspace(settings)
+    assert run_gate(gate(), opened).verdict.outcome == "pass"
+    assert lines[0].startswith("not mirrored to LangSmith: LangSmith has a dataset 'numbers'")
+    with pytest.raises(InvalidValue, match="somebody else"):
+        push_langsmith(DATA, settings)
+    assert [e.inputs for e in client.list_examples(dataset_id=made.id)] == [{"q": "theirs"}]
+    # A dataset that came from there is referred to, but never put back to what it was.
+    client.create_examples(
+        dataset_name=client.create_dataset("xs").name,
+        examples=[{"inputs": {"x": i}, "reference_outputs": {"y": i}} for i in range(1, 60) if i % 10],
+    )
+    pulled = pull_langsmith("langsmith:xs", settings)
+    first = next(iter(client.list_examples(dataset_name="xs")))
+    client.update_example(first.id, inputs={"x": 1}, outputs={"y": "mended there"})
+    run_gate(gate(dataset=pulled, evaluators=[exact_match("y")]), opened)
+    assert lines[-1].startswith("mirrored to LangSmith")
+    assert client.read_example(first.id).outputs == {"y": "mended there"}
+    assert len(list(client.list_examples(dataset_name="xs"))) == len(pulled)
 
 
 # -- the server itself --------------------------------------------------------------------------------

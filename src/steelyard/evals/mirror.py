@@ -6,7 +6,6 @@ evidence's id, so mirroring the same evidence again adds nothing, and one that b
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from steelyard.core.dataset import Dataset
 from steelyard.core.errors import SteelyardError, StoreUnavailable
 from steelyard.core.results import Row
 from steelyard.core.settings import Settings
+from steelyard.evals.weigh import weigh
 from steelyard.evidence.bundle import EvidenceBundle
+from steelyard.gates.verdict import Verdict
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -80,37 +81,38 @@ def mirror(bundle: EvidenceBundle, dataset: Dataset, settings: Settings) -> Mirr
         StoreUnavailable: LangSmith cannot be reached, or did not take all of it; mirror again to complete it.
         InvalidValue: there is no key, or LangSmith refuses something. MissingExtra: `langsmith` is missing.
     """
-    from steelyard.data.langsmith import example_ids, push_examples
+    from steelyard.data.langsmith import PREFIX, push_examples
     from steelyard.data.langsmith_client import langsmith_client
 
     rows = bundle.scores.rows
+    verdict = weigh(bundle) if bundle.verdict_bytes is not None else None
     name = f"{bundle.manifest['gate']}-{bundle.id}"
     with langsmith_client(settings) as (client, failed):
         project = next(iter(client.list_projects(name=name, limit=1)), None)
         if project is not None and project.metadata.get("steelyard_rows") == len(rows):
             return Mirrored(experiment=name, url=project.url, rows=len(rows), new=False)
-        pushed = push_examples(client, dataset, dataset.name, prune=False)
-        there = {str(e.id) for e in client.list_examples(dataset_id=pushed.dataset_id)}
-        ids = example_ids(pushed.dataset_id, dataset, there)
-        metadata = _metadata(bundle, client, pushed.dataset_id)
+        # What came from LangSmith may have been changed there since: it is not put back to what it was.
+        theirs = (dataset.source or "").startswith(PREFIX)
+        pushed = push_examples(client, dataset, dataset.name, prune=False, update=not theirs)
+        metadata = _metadata(bundle, verdict, client, pushed.dataset_id)
         if project is None:
             project = client.create_project(
                 name,
                 upsert=True,  # another process may have been first
-                description=_sentence(bundle),
+                description=_sentence(verdict),
                 metadata=metadata,
                 reference_dataset_id=pushed.dataset_id,
                 num_examples=len(dataset),
                 num_repetitions=bundle.identity.trials,
             )
         examples = {e.id: e.inputs for e in dataset}
-        records = list(_runs(bundle, rows, examples, ids, str(project.id)))
+        records = list(_runs(bundle, rows, examples, pushed.ids, str(project.id)))
         for start in range(0, len(records), _BATCH):
             client.multipart_ingest(create=records[start : start + _BATCH])
             _check(failed, client)
         for row in rows:
             _feedback(client, bundle, row, str(project.id))
-        _verdict_feedback(client, bundle, str(project.id))
+        _verdict_feedback(client, bundle.id, verdict, str(project.id))
         client.flush(timeout=_FLUSH_S)
         _check(failed, client)
         # Said last: an experiment without it is one that broke off.
@@ -193,22 +195,22 @@ def _feedback(client: Client, bundle: EvidenceBundle, row: Row, project_id: str)
         )
 
 
-def _verdict_feedback(client: Client, bundle: EvidenceBundle, project_id: str) -> None:
-    verdict = _verdict(bundle)
+def _verdict_feedback(client: Client, evidence_id: str, verdict: Verdict | None, project_id: str) -> None:
     if verdict is not None:
         client.create_feedback(
             project_id=project_id,
             key="steelyard_verdict",
-            score={"pass": 1.0, "fail": 0.0}.get(verdict["outcome"]),  # neither is no number
-            value=verdict["outcome"],
-            comment=_sentence(bundle),
-            feedback_id=uuid.uuid5(_NAMESPACE, f"{bundle.id}\nverdict"),
+            score={"pass": 1.0, "fail": 0.0}.get(verdict.outcome),  # neither is no number
+            value=verdict.outcome,
+            comment=verdict.sentence,
+            feedback_id=uuid.uuid5(_NAMESPACE, f"{evidence_id}\nverdict"),
         )
 
 
-def _metadata(bundle: EvidenceBundle, client: Client, dataset_id: str) -> dict[str, JSON]:
+def _metadata(
+    bundle: EvidenceBundle, verdict: Verdict | None, client: Client, dataset_id: str
+) -> dict[str, JSON]:
     identity, manifest = bundle.identity, bundle.manifest
-    verdict = _verdict(bundle)
     version = next(iter(client.list_dataset_versions(dataset_id=dataset_id, limit=1)), None)
     return {
         "steelyard_evidence": bundle.id,
@@ -222,21 +224,14 @@ def _metadata(bundle: EvidenceBundle, client: Client, dataset_id: str) -> dict[s
         "dataset_digest": identity.dataset,
         "dataset_version": version.as_of.isoformat() if version is not None else None,
         "trials": identity.trials,
-        "verdict": verdict["outcome"] if verdict is not None else "recorded",
-        "sentence": _sentence(bundle),
+        "verdict": verdict.outcome if verdict is not None else "recorded",
+        "sentence": _sentence(verdict),
         "git_revision": manifest["provenance"].get("git_revision"),
     }
 
 
-def _verdict(bundle: EvidenceBundle) -> Mapping[str, Any] | None:
-    data = bundle.verdict_bytes
-    return json.loads(data) if data is not None else None
-
-
-def _sentence(bundle: EvidenceBundle) -> str:
-    from steelyard.evals.weigh import weigh
-
-    return weigh(bundle).sentence if bundle.verdict_bytes is not None else "run without a gate"
+def _sentence(verdict: Verdict | None) -> str:
+    return verdict.sentence if verdict is not None else "run without a gate"
 
 
 def _check(failed: list[Exception], client: Client) -> None:
