@@ -300,6 +300,29 @@ def test_prompts_pushed_by_the_real_client_are_read_as_data(server, client):
     assert langsmith.read(json.dumps(pulled.manifest), "again")[0].prompt.digest == prompt.digest
 
 
+def test_prompts_in_and_out_of_langsmith_from_the_command_line(server, settings, client, monkeypatch):
+    from langchain_core.prompts import ChatPromptTemplate
+
+    from steelyard.core.errors import NotFound
+    from steelyard.prompts import load_prompt
+
+    monkeypatch.chdir(settings.root)
+    monkeypatch.setenv("LANGSMITH_API_KEY", server.api_key)
+    monkeypatch.setenv("LANGSMITH_ENDPOINT", server.url)
+    client.push_prompt("greet", object=ChatPromptTemplate([("human", "Hello {name}")]))
+
+    def run(*arguments):
+        return CliRunner().invoke(cli, ["prompts", *arguments], catch_exceptions=False)
+
+    assert run("import", "langsmith:greet").exit_code == 0
+    assert load_prompt("greet", settings).render(name="N").messages[0]["content"] == "Hello N"
+    assert "again" in run("export", "greet", "--to", "langsmith", "-o", "langsmith:again").stdout
+    assert run("import", "langsmith:again:latest", "--name", "back").exit_code == 0
+    assert load_prompt("back", settings).digest == load_prompt("greet", settings).digest
+    with pytest.raises(NotFound):
+        run("import", "langsmith:nothing")
+
+
 def test_two_servers_do_not_meet():
     with LangSmithServer() as one, LangSmithServer() as two:
         assert one.url != two.url
