@@ -87,6 +87,30 @@ def verify(evidence_id: str) -> None:
         click.echo(f"{bundle.id}: {len(bundle.scores.rows)} rows intact; verdict {again.outcome}, same bytes")
 
 
+@evidence.command("mirror")
+@click.argument("evidence_id")
+@click.option("--dataset", "dataset_name", help="The dataset it was run on, where its name has changed.")
+def mirror_(evidence_id: str, dataset_name: str | None) -> None:
+    """Mirror a bundle to LangSmith as an experiment; again, it adds nothing. Needs LANGSMITH_API_KEY."""
+    from steelyard.data import load_dataset
+    from steelyard.evals.mirror import mirror
+
+    with _workspace() as workspace:
+        bundle = _open(workspace, evidence_id)
+        wanted = bundle.identity.dataset
+        whole = load_dataset(dataset_name or bundle.identity.dataset_name, workspace.settings)
+        parts = [whole, *(whole.split(s) for s in sorted({e.split for e in whole if e.split is not None}))]
+        found = next((d for d in parts if d.digest == wanted), None)
+        if found is None:
+            raise InvalidValue(
+                f"dataset {whole.name!r} has changed since evidence {bundle.id} was made",
+                do="Check out its commit, or name the dataset with --dataset.",
+            )
+        done = mirror(bundle, found, workspace.settings)
+    state = f"{done.rows} rows" if done.new else f"all {done.rows} rows were there"
+    click.echo(f"{done.experiment}: {state}" + (f"  {done.url}" if done.url else ""))
+
+
 @click.command()
 @click.argument("baseline")
 @click.argument("candidate")

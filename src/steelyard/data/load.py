@@ -21,6 +21,10 @@ _READERS = {
     ".yml": "steelyard.data.yaml_rows:read_yaml",
     ".parquet": "steelyard.data.tables:read_parquet",
 }
+_ADDRESSES = {
+    "langsmith:": "steelyard.data.langsmith:pull_langsmith",
+    "huggingface:": "steelyard.data.huggingface:pull_huggingface",
+}
 SUFFIXES = tuple(_READERS)
 """Ends of the file names that are read."""
 
@@ -31,11 +35,17 @@ def load_dataset(name_or_path: str | Path, settings: Settings) -> Dataset:
     A `Path`, and a text that ends like a file (`data/x.jsonl`), is read as it is; any other text is a name,
     looked up as `<name>.jsonl`, `.csv`, `.yaml` or `.parquet` in the datasets folder.
 
+    `langsmith:NAME` and `huggingface:…` read from there; see `steelyard.data.langsmith`, `.huggingface`.
+
     Raises:
         NotFound: no such dataset; the text offers the nearest name.
         InvalidFile: several files of that name, or a file with a mistake; names file and line.
         InvalidValue: no usable name.
     """
+    for prefix, reader in _ADDRESSES.items():
+        if isinstance(name_or_path, str) and name_or_path.startswith(prefix):
+            module, _, function = reader.partition(":")
+            return getattr(import_module(module), function)(name_or_path, settings)
     if isinstance(name_or_path, Path) or Path(name_or_path).suffix.lower() in _READERS:
         return read_dataset(Path(name_or_path))
     check_name(name_or_path, kind="dataset name")

@@ -67,6 +67,8 @@ class Workspace:
         self.reports: list[GateReport] = []
         self.calls = {"hit": 0, "live": 0}
         """Model calls so far: answered from recordings, and sent out."""
+        self.seen: dict[str, Dataset] = {}
+        """The datasets that were opened, by digest."""
         self._given_store, self._given_lm = store, lm
         self._lms: dict[str, LM] = {}
         self._stack = ExitStack()
@@ -117,7 +119,9 @@ class Workspace:
     def dataset(self, given: str | Dataset, split: str | None) -> Dataset:
         """A gate's dataset, cut to its split."""
         dataset = given if isinstance(given, Dataset) else load_dataset(given, self.settings)
-        return dataset.split(split) if split is not None and len(dataset) else dataset
+        cut = dataset.split(split) if split is not None and len(dataset) else dataset
+        self.seen[cut.digest] = cut
+        return cut
 
     def prompt(self, ref: str | Ref) -> Prompt:
         """The prompt that a ref names; the store is only opened for what is not the working file."""
