@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from steelyard.evals.spec import Gate
     from steelyard.gates.policy import at_least, at_most, not_worse_than
     from steelyard.prompts import load_prompt
+    from steelyard.prompts.serve import prompt
 
 _HOMES = {
     "Dataset": "core.dataset",
@@ -54,6 +55,7 @@ _HOMES = {
     "not_worse_than": "gates.policy",
     "numeric_close": "evals.evaluators",
     "one_of": "evals.evaluators",
+    "prompt": "prompts.serve",
     "regex": "evals.evaluators",
 }
 
@@ -78,6 +80,7 @@ __all__ = [  # noqa: RUF022 - by subject
     "one_of",
     "regex",
     "load_prompt",
+    "prompt",
     "load_settings",
     "GateFailed",
     "InvalidOutput",

@@ -13,14 +13,18 @@ from steelyard.core.errors import SteelyardError, did_you_mean
 __all__ = ["main"]
 
 _COMMANDS = {
+    "init": ("steelyard.cli.init:init", "Scaffold a project whose gate passes at once."),
     "gate": ("steelyard.cli.gates:gate", "Decide gates: candidate against floors and baseline."),
     "run": ("steelyard.cli.gates:run", "Run candidates and store their evidence, without a verdict."),
+    "resume": ("steelyard.cli.resume:resume", "Go on with an interrupted run."),
     "plan": ("steelyard.cli.gates:plan", "Say what gates would cost and prove, before paying."),
     "bless": ("steelyard.cli.gates:bless", "Set an alias for the first time, if the floors pass."),
     "compare": ("steelyard.cli.evidence:compare", "Compare two evidence bundles or prompt versions."),
     "evidence": ("steelyard.cli.evidence:evidence", "List, show and verify evidence bundles."),
     "prompts": ("steelyard.cli.prompts:prompts", "The prompt registry."),
     "models": ("steelyard.cli.models:models", "Language models on this machine."),
+    "store": ("steelyard.cli.store:store", "The store as a whole: info, check, export, import, migrate."),
+    "gc": ("steelyard.cli.gc:gc", "Let go of old evidence and recordings."),
     "ui": ("steelyard.cli.ui:ui", "Open MLflow's own UI on the store."),
 }
 

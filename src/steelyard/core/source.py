@@ -125,7 +125,8 @@ def _source_of(function: Any) -> JSON:
     places = [p for p in code.co_positions() if None not in p and p[2] != p[3]]
     lines = text.splitlines()
     if not places:
-        return [normalised_source(text), list(code.co_varnames)]
+        # Python 3.12 gives the body of `lambda: 1` no place: the constant itself tells two on one line apart.
+        return [normalised_source(text), list(code.co_varnames), [repr(c) for c in code.co_consts]]
     first, last = min(p[0] for p in places), max(p[1] for p in places)
     start = min(p[2] for p in places if p[0] == first)
     end = max(p[3] for p in places if p[1] == last)

@@ -52,7 +52,13 @@ def _openai(rest: str, settings: Settings) -> LM:
     key = settings.openai_api_key
     if key is None and (settings.lm_mode == "replay" or settings.openai_base_url is not None):
         key = "none"  # replay asks nobody, and most servers of one's own want no key
-    return OpenAILM(rest, settings.openai_base_url, key, concurrency=settings.concurrency or 8)
+    return OpenAILM(
+        rest,
+        settings.openai_base_url,
+        key,
+        timeout_s=settings.row_timeout_s / 2,  # one that hangs leaves time for another
+        concurrency=settings.concurrency or 8,
+    )
 
 
 def _langchain(rest: str, settings: Settings) -> LM:

@@ -83,7 +83,7 @@ class Scoring:
         self._inline = [i for i in places if isinstance(self._evaluators[i], Check)]
         self._sync = [i for i in places if _is_sync(self._evaluators[i])]
         self._other = [i for i in places if i not in self._inline and i not in self._sync]
-        self._threads = DaemonThreads()
+        self._threads = DaemonThreads(lanes=_LANES)
 
     def __enter__(self) -> Scoring:
         return self
@@ -125,7 +125,7 @@ class Scoring:
         running = {self._threads.start(work)}
         _, late = await asyncio.wait(running, timeout=min(_GRACE_S, self._timeout_s))
         if late:
-            running = late | {self._threads.start(work) for _ in self._sync[1:]}
+            running = late | {self._threads.start(work, urgent=True) for _ in self._sync}
             await asyncio.wait(running, timeout=self._timeout_s)
         for i in self._sync:
             found[i] = done[i] if i in done else self._too_late(i)
@@ -164,6 +164,9 @@ class Scoring:
             )
         return tuple(_in_range(m, s) for m, s in zip(evaluator.metrics, scores, strict=True))
 
+
+_LANES = 4
+"""Threads for sync functions that are over at once, as most are."""
 
 _GRACE_S = 0.01
 """Seconds after which sync functions of a row that are still not done get threads of their own."""
