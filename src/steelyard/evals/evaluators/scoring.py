@@ -15,6 +15,7 @@ from steelyard.core.score import Metric, Score
 from steelyard.evals.blame import described
 from steelyard.evals.evaluators import resources, structure, text
 from steelyard.evals.evaluators.base import Check, Evaluator, Sample, error_scores, failed
+from steelyard.evals.evaluators.foreign import ACCEPTED, recognised
 from steelyard.evals.evaluators.function import FunctionEvaluator
 from steelyard.evals.looping import Late, within
 from steelyard.evals.threads import DaemonThreads
@@ -236,8 +237,8 @@ def invalid_output_scores(
     return tuple(out)
 
 
-def resolve_evaluators(given: Sequence[Evaluator | str]) -> tuple[Evaluator, ...]:
-    """The evaluators, those given by name looked up, and no metric measured twice.
+def resolve_evaluators(given: Sequence[Any]) -> tuple[Evaluator, ...]:
+    """The evaluators, those given by name looked up, other packages' adapted, and no metric measured twice.
 
     Raises:
         NotFound: no evaluator has that name; the text offers the nearest.
@@ -248,11 +249,9 @@ def resolve_evaluators(given: Sequence[Evaluator | str]) -> tuple[Evaluator, ...
     out: list[Evaluator] = []
     owner: set[str] = set()
     for one in given:
-        evaluator = _named(one) if isinstance(one, str) else one
-        if not isinstance(evaluator, Evaluator):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidValue(
-                _no_evaluator(evaluator), do="Write exact_match(), or decorate with @evaluator."
-            )
+        evaluator = _named(one) if isinstance(one, str) else recognised(one)
+        if evaluator is None:
+            raise InvalidValue(f"{one!r:.200} is no evaluator", do=f"Accepted are {ACCEPTED}.")
         if not evaluator.metrics:
             raise InvalidValue(f"{evaluator!r} measures nothing", do="Give it at least one metric.")
         for metric in evaluator.metrics:
@@ -277,10 +276,3 @@ def _named(name: str) -> Evaluator:
             f"the evaluator {name!r} needs arguments, so its name alone is not enough",
             do=f"Import it and call it: {name}(...).",
         ) from None
-
-
-def _no_evaluator(value: object) -> str:
-    name = getattr(value, "__name__", None)
-    if name is not None:
-        return f"the function {name!r} is no evaluator"
-    return f"{value!r} is no evaluator"
