@@ -54,8 +54,8 @@ def _older(uri):
 
 
 @pytest.fixture
-def sqlite(tmp_path):
-    settings = load_settings(tmp_path, environ={})
+def sqlite(tmp_path, empty_sqlite):
+    settings = empty_sqlite(tmp_path)
     return settings, settings.home / "store" / "mlflow.db", _filled(settings)
 
 
@@ -100,7 +100,8 @@ def test_another_layout_is_refused_with_both_versions(sqlite, tag):
     settings, file, _ = sqlite
     with contextlib.closing(sqlite3.connect(file)) as connection:
         connection.execute(
-            "UPDATE experiment_tags SET value = ? WHERE key = 'steelyard.format' AND experiment_id = 0", (tag,)
+            "UPDATE experiment_tags SET value = ? WHERE key = 'steelyard.format' AND experiment_id = 0",
+            (tag,),
         )
         connection.commit()
     with pytest.raises(StoreUnavailable, match="layout '1'") as told:
