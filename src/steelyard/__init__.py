@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from steelyard.core.score import Score
     from steelyard.core.settings import load_settings
     from steelyard.evals.evaluators import (
+        adapt,
         contains,
         cost,
         evaluator,
@@ -38,6 +39,7 @@ _HOMES = {
     "InvalidOutput": "core.errors",
     "Score": "core.score",
     "SteelyardError": "core.errors",
+    "adapt": "evals.evaluators",
     "at_least": "gates.policy",
     "at_most": "gates.policy",
     "contains": "evals.evaluators",
@@ -65,6 +67,7 @@ __all__ = [  # noqa: RUF022 - by subject
     "Dataset",
     "Example",
     "Score",
+    "adapt",
     "contains",
     "cost",
     "evaluator",

@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import steelyard
 from steelyard.core.clock import stamp
-from steelyard.core.errors import InvalidFile, InvalidValue, MissingExtra, NotFound, StoreUnavailable
+from steelyard.core.errors import Corrupt, InvalidFile, InvalidValue, MissingExtra, NotFound, StoreUnavailable
 from steelyard.core.ref import Ref
 from steelyard.core.settings import load_settings
 from steelyard.prompts import Prompt, Variable, refresher, serve
+from steelyard.prompts import source as source_module
 from steelyard.prompts.lock import Lock, LockedAlias, write_lock
 from steelyard.prompts.push import register
-from steelyard.prompts.serve import PromptSource
+from steelyard.prompts.source import PromptSource
 from steelyard.store import LedgerEntry
 from steelyard.store.memory import MemoryStore
 
@@ -102,7 +104,7 @@ def shelf():
 @pytest.fixture
 def clock(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(serve, "_clock", lambda: now[0])
+    monkeypatch.setattr(source_module, "_clock", lambda: now[0])
     return now
 
 
@@ -324,6 +326,8 @@ def test_a_plugin_s_bug_does_not_end_the_thread(here, shelf, clock, said):
     source.get(REF)
     settle(source)
     assert "ZeroDivisionError" in said()[0]
+    with pytest.raises(StoreUnavailable, match="ZeroDivisionError"):
+        PromptSource(here.with_(home=here.root / "elsewhere"), store=shelf).get(REF)
     del shelf.aliases
     shelf.point(make("two"))
     clock[0] += 100
@@ -337,7 +341,7 @@ def test_not_found_names_what_is_missing(here, shelf):
     source = PromptSource(here, store=shelf)
     with pytest.raises(NotFound, match=r"'productoin'.*did you mean 'production'"):
         source.get("support@productoin")
-    with pytest.raises(NotFound, match=r"no prompt 'sopport'.*prompts push"):
+    with pytest.raises(NotFound, match=r"no prompt 'sopport'.*did you mean 'support'.*prompts push"):
         source.get("sopport@production")
     with pytest.raises(NotFound, match="prompt file"):
         source.get("support@working")
@@ -395,6 +399,38 @@ def test_a_fallback_serves_when_nothing_else_is_there(here, shelf, clock, said, 
     assert text_of(source.get(REF, fallback=fallback)) == "one !"
     assert text_of(source.get("nobody@production", fallback=fallback)) == "spare !"  # none there: also said
     assert "no prompt 'nobody'" in said()[-1]
+    asked = shelf.calls
+    assert text_of(source.get("nobody@production", fallback=fallback)) == "spare !"
+    assert shelf.calls == asked
+    shelf.point(make("now", name="nobody"))
+    clock[0] += 100
+    assert text_of(source.get("nobody@production", fallback=fallback)) == "spare !"
+    settle(source)
+    assert text_of(source.get("nobody@production", fallback=fallback)) == "now !"
+
+
+def test_content_that_cannot_be_used_is_one_prompt_s_trouble(here, shelf, clock, said):
+    source = PromptSource(here, store=shelf)
+    shelf.point(make("well", name="other"))
+    source.get(REF)
+    source.get("other@production")
+    newer = shelf.register("prompt", "support", digest="sha256:" + "1" * 64, content={"format": 2})
+    entry = shelf.history("prompt", "support")[-1]
+    shelf.move_alias(replace(entry, before=entry.after, after=newer.digest))
+    shelf.point(make("better", name="other"))
+    for ref in (REF, "other@production") * 3:
+        clock[0] += 100
+        source.get(ref)
+        settle(source)
+    assert text_of(source.get(REF)) == "one !"
+    assert text_of(source.get("other@production")) == "better !"
+    (warning,) = said()
+    assert "format 2" in warning
+    new = PromptSource(here.with_(home=here.root / "elsewhere"), store=shelf)
+    with pytest.raises(Corrupt, match="format 2"):
+        new.get(REF)
+    assert text_of(new.get(REF, fallback="spare {{ x }}")) == "spare !"
+    assert text_of(new.get("other@production")) == "better !"
 
 
 def test_a_bad_fallback_is_told_while_all_is_well(here, shelf):
@@ -711,7 +747,7 @@ class Serving(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.now = 1000.0
         self.jobs: list = []
-        self.patch.setattr(serve, "_clock", lambda: self.now)
+        self.patch.setattr(source_module, "_clock", lambda: self.now)
         self.patch.setattr(refresher, "submit", lambda job: self.jobs.append(job) or True)
         self.shelf = Shelf()
         self.source = PromptSource(self.settings, store=self.shelf)

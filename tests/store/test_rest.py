@@ -125,6 +125,9 @@ def test_it_reads_what_mlflow_reads(server, tmp_path):
         assert reader.version("prompt", name, selector) == store.version("prompt", name, selector)
     with pytest.raises(NotFound):
         reader.version("prompt", name, 9)
+    assert reader.names("prompt") == store.names("prompt")
+    assert name in reader.names("prompt")
+    assert reader.names("model") == []
     assert reader.versions("prompt", "nobody") == []
     assert reader.aliases("prompt", "nobody") == {}
     store.close()

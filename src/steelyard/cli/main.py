@@ -25,6 +25,8 @@ _COMMANDS = {
     "evidence": ("steelyard.cli.evidence:evidence", "List, show and verify evidence bundles."),
     "prompts": ("steelyard.cli.prompts:prompts", "The prompt registry."),
     "models": ("steelyard.cli.models:models", "Language models on this machine."),
+    "store": ("steelyard.cli.store:store", "The store as a whole: info, check, export, import, migrate."),
+    "gc": ("steelyard.cli.gc:gc", "Let go of old evidence and recordings."),
     "explain": ("steelyard.cli.explain:explain", "Explain an error, a kind of failure or a verdict."),
     "completion": (
         "steelyard.cli.completion:completion",

@@ -30,6 +30,7 @@ LM_MODES = ("auto", "live", "replay")
 PROMPTS_FROM = ("store", "lock", "files")
 _ON_INCONCLUSIVE = ("fail", "warn")
 _ON_INCOMPLETE = ("resume", "fresh")
+_LANGSMITH = ("auto", "off")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,10 @@ class Settings:
         environments: Aliases in the order in which a version goes through them, `("dev", "production")`.
         run_timeout_s: Seconds for all rows of a gate; None sets no limit.
         on_incomplete: `resume` goes on with an interrupted run of the same gate, `fresh` begins anew.
+        langsmith: `auto` (results are mirrored to LangSmith when there is a key) or `off`.
+        langsmith_api_key: LangSmith's key; never written anywhere.
+        langsmith_endpoint: Base address of LangSmith's API; its own default where there is none.
+        retention: What `steelyard gc` keeps: `evidence_days`, `keep_last`, `replay_days`, `incomplete_days`.
     """
 
     root: Path
@@ -85,10 +90,15 @@ class Settings:
     environments: tuple[str, ...] = ()
     run_timeout_s: float | None = None
     on_incomplete: str = "resume"
+    langsmith: str = "auto"
+    langsmith_api_key: str | None = None
+    langsmith_endpoint: str | None = None
+    retention: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def __repr__(self) -> str:  # the key never shows
         shown = {f.name: getattr(self, f.name) for f in fields(self)}
         shown["openai_api_key"] = "***" if self.openai_api_key else None
+        shown["langsmith_api_key"] = "***" if self.langsmith_api_key else None
         return f"Settings({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
 
     def with_(self, **changes: Any) -> Settings:
@@ -118,13 +128,19 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
     "prompt_ttl_s": (int, float),
     "run_timeout_s": (int, float),
     "on_incomplete": str,
+    "langsmith": str,
+    "langsmith_endpoint": str,
+    "retention": dict,
 }
 _LISTS = ("environments",)  # texts in a list; in the environment split by commas
+_RETENTION = ("evidence_days", "keep_last", "replay_days", "incomplete_days")
 _FIELDS_OWN = {
     "tracking_uri": "MLFLOW_TRACKING_URI",
     "experiment": "MLFLOW_EXPERIMENT_NAME",
     "openai_base_url": "OPENAI_BASE_URL",
     "openai_api_key": "OPENAI_API_KEY",
+    "langsmith_api_key": "LANGSMITH_API_KEY",
+    "langsmith_endpoint": "LANGSMITH_ENDPOINT",
 }
 
 
@@ -156,10 +172,13 @@ def load_settings(
     env = os.environ if environ is None else environ
     root = find_root(start)
     table = _table(root / "pyproject.toml")
+    _check_table(root, table)
     values: dict[str, Any] = {k: root / table.get(k, default) for k, default in _PATHS.items()}
     values |= {k: table[k] for k in _PLAIN if k in table}
     values |= {k: tuple(table[k]) for k in _LISTS if k in table}
-    for key in (*_PATHS, *_PLAIN, "openai_api_key"):
+    for key in (*_PATHS, *_PLAIN, "openai_api_key", "langsmith_api_key"):
+        if _PLAIN.get(key) is dict:
+            continue  # a table is written in pyproject.toml
         own, field_s_own = f"STEELYARD_{key.upper()}", _FIELDS_OWN.get(key)
         text = env.get(own) or (env.get(field_s_own) if field_s_own else None)
         if text:
@@ -235,15 +254,17 @@ def _number(key: str, text: str, variable: str) -> Any:
 
 
 def _table(file: Path) -> dict[str, Any]:
-    import tomllib
-
     if not file.is_file():
         return {}
+    import tomllib  # some ms, and an application often has no such file
+
     lines: list[str] = []
     try:
         text = file.read_text(encoding="utf-8")
         lines = text.splitlines()
         tools = tomllib.loads(text).get("tool", {})
+    except RecursionError:
+        raise InvalidFile(file, "nested too deeply", do="Flatten it.") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InvalidFile(file, "not UTF-8 text", do="Save the file as UTF-8.", line=line) from None
@@ -252,7 +273,10 @@ def _table(file: Path) -> dict[str, Any]:
         number = place.removeprefix("line ").partition(",")[0]
         line = int(number) if number.isdigit() else len(lines)
         raise InvalidFile(file, f"not readable as TOML: {what}", do="Mend the line.", line=line) from None
-    table = tools.get("steelyard", {})
+    table = tools.get("steelyard", {}) if isinstance(tools, dict) else None
+    if not isinstance(table, dict):
+        do = "Write [tool.steelyard] on a line of its own, and the settings below."
+        raise InvalidFile(file, "[tool.steelyard] is no table", do=do)
     if "steelyard" not in tools and (misspelt := closest("steelyard", tools, cutoff=0.85)):
         raise InvalidFile(
             file,
@@ -279,10 +303,28 @@ def _table(file: Path) -> dict[str, Any]:
                 if wanted is str
                 else 'Give a list of texts: ["dev", "production"].'
                 if wanted is list
+                else "Write a table: { evidence_days = 90 }."
+                if wanted is dict
                 else "Give a number.",
                 line=_line_of(lines, key),
             )
     return table
+
+
+def _check_table(root: Path, table: Mapping[str, Any]) -> None:
+    """Nothing, if every value in the file is one of its kind's; the error names file and line."""
+    file = root / "pyproject.toml"
+    paths: dict[str, Any] = {k: root / v for k, v in _PATHS.items()}
+    plain = Settings(root=root, **paths)
+    for key, value in table.items():
+        try:
+            if key in _PATHS and "\0" in value:
+                raise InvalidValue(f"{key} = {value!r:.80} is no path", do="Take the NUL out.")
+            if key not in _PATHS:
+                _checked(replace(plain, **{key: value}), "[tool.steelyard]")
+        except InvalidValue as error:
+            lines = file.read_text(encoding="utf-8").splitlines()
+            raise InvalidFile(file, error.what, do=error.do, line=_line_of(lines, key)) from None
 
 
 def _line_of_table(lines: Sequence[str], name: str) -> int | None:
@@ -306,15 +348,25 @@ def _checked(settings: Settings, where: str) -> Settings:
         ("on_inconclusive", _ON_INCONCLUSIVE),
         ("prompts_from", PROMPTS_FROM),
         ("on_incomplete", _ON_INCOMPLETE),
+        ("langsmith", _LANGSMITH),
     ):
         if getattr(settings, key) not in allowed:
             raise InvalidValue(
                 f"{key} = {getattr(settings, key)!r} in {where} is not one of its values",
                 do=f"Use {' or '.join(allowed)}.",
             )
+    retention: Any = settings.retention
+    if not isinstance(retention, Mapping) or not all(
+        k in _RETENTION and type(v) is int and v >= 0
+        for k, v in cast("Mapping[str, object]", retention).items()
+    ):
+        raise InvalidValue(
+            f"retention = {retention!r} in {where} is none",
+            do=f"Write a table of whole numbers: retention = {{ {' = 90, '.join(_RETENTION)} = 7 }}.",
+        )
     if settings.concurrency is not None and settings.concurrency < 1:
         raise InvalidValue(f"concurrency = {settings.concurrency}", do="Give 1 or more.")
-    if settings.row_timeout_s <= 0:
+    if not settings.row_timeout_s > 0:  # NaN too
         raise InvalidValue(f"row_timeout_s = {settings.row_timeout_s}", do="Give seconds above 0.")
     if settings.prompt_ttl_s <= 0:
         raise InvalidValue(f"prompt_ttl_s = {settings.prompt_ttl_s}", do="Give seconds above 0.")

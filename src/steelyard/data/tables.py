@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from steelyard.core.canonical import JSON, plain
 from steelyard.core.dataset import Example
@@ -78,12 +78,15 @@ def read_parquet(path: Path) -> Iterator[Example]:
     try:
         with pq.ParquetFile(path) as file:
             columns: list[str] = list(file.schema_arrow.names)
+            if len(set(columns)) < len(columns):
+                twice = next(c for c in columns if columns.count(c) > 1)
+                raise InvalidFile(path, f"the column {twice!r:.80} stands twice", do="Keep one.")
             nested = any(c in _OBJECTS for c in columns)
             plainly: list[_Place] = [(c, None) for c in columns]
             places = plainly if nested else _places(path, columns, None)
             number = 0
             for batch in file.iter_batches(batch_size=_BATCH):
-                for record in cast("list[dict[str, Any]]", batch.to_pylist()):
+                for record in _records(path, batch):
                     number += 1
                     try:
                         row = plain(_row(places, list(record.values())))
@@ -94,6 +97,17 @@ def read_parquet(path: Path) -> Iterator[Example]:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise InvalidFile(path, f"no Parquet file: {reason}", do="Write the file again.") from None
+
+
+def _records(path: Path, batch: Any) -> list[dict[str, Any]]:
+    """The rows of a batch as Python values, where Python has values for them."""
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError, LookupError) as error:  # dates beyond 9999, unknown time zones
+        reason = str(error).partition("\n")[0][:200]
+        raise InvalidFile(
+            path, f"a value has no plain form: {reason}", do="Store dates and times as text."
+        ) from None
 
 
 def _places(path: Path, header: list[str], line: int | None) -> list[_Place]:

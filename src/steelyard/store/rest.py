@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, cast
@@ -24,7 +24,7 @@ from steelyard.store.backend import Backend
 from steelyard.store.place import shown
 from steelyard.store.protocol import Kind, LedgerEntry, Version
 from steelyard.store.registry import Versions
-from steelyard.store.select import check_target, pick
+from steelyard.store.select import check_kind, check_target, pick
 
 __all__ = ["RestStore"]
 
@@ -79,6 +79,11 @@ class RestStore:
                 return found
         return pick(kind, name, self._versions.all(kind, name), selector)
 
+    def names(self, kind: Kind) -> list[str]:
+        """All names of the kind that have a version, sorted."""
+        check_kind(kind)
+        return self._versions.names(kind)
+
     def history(self, kind: Kind, name: str, alias: str | None = None) -> list[LedgerEntry]:
         """The moves that took effect, by alias and number."""
         check_target(kind, name)
@@ -114,8 +119,17 @@ class _Version:
     tags: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """MLflow's entity, as far as it is read."""
+
+    name: str
+    tags: Mapping[str, str]
+    latest_versions: Sequence[Any]
+
+
 class _Registry:
-    """The one call of MLflow's registry client that reading takes."""
+    """The two calls of MLflow's registry client that reading takes."""
 
     def __init__(self, uri: str, access: TrackingAccess, timeout_s: float) -> None:
         try:
@@ -144,19 +158,28 @@ class _Registry:
         """A page of versions."""
         query = [("filter", filter_string), ("max_results", str(max_results))]
         query += [("order_by", o) for o in order_by]
-        query += [("page_token", page_token)] if page_token else []
-        answer = self._get("/api/2.0/mlflow/model-versions/search", query)
+        return self._page("model-versions", "model_versions", query, page_token, _version)
+
+    def search_registered_models(
+        self, filter_string: str, *, max_results: int, page_token: str | None = None
+    ) -> _Page:
+        """A page of models, prompts among them."""
+        query = [("filter", filter_string), ("max_results", str(max_results))]
+        return self._page("registered-models", "registered_models", query, page_token, _model)
+
+    def _page(
+        self,
+        path: str,
+        key: str,
+        query: list[tuple[str, str]],
+        token: str | None,
+        read: Callable[[Mapping[str, Any]], Any],
+    ) -> _Page:
+        query += [("page_token", token)] if token else []
+        answer = self._get(f"/api/2.0/mlflow/{path}/search", query)
         page = _Page()
         try:
-            for raw in answer.get("model_versions", []):
-                page.append(
-                    _Version(
-                        name=raw["name"],
-                        version=str(raw["version"]),
-                        creation_timestamp=int(raw["creation_timestamp"]),
-                        tags={t["key"]: t.get("value", "") for t in raw.get("tags", [])},
-                    )
-                )
+            page += [read(raw) for raw in answer.get(key, [])]
             page.token = answer.get("next_page_token") or None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise self._unusable(f"its answer has a wrong shape ({type(error).__name__}: {error})") from None
@@ -250,6 +273,23 @@ class _Registry:
         self, what: str, do: str = "Look whether the MLflow server is up, and at tracking_uri."
     ) -> StoreUnavailable:
         return StoreUnavailable(self._uri, what, do=do)
+
+
+def _version(raw: Mapping[str, Any]) -> _Version:
+    return _Version(
+        name=raw["name"],
+        version=str(raw["version"]),
+        creation_timestamp=int(raw["creation_timestamp"]),
+        tags=_tags(raw),
+    )
+
+
+def _model(raw: Mapping[str, Any]) -> _Model:
+    return _Model(name=raw["name"], tags=_tags(raw), latest_versions=raw.get("latest_versions", ()))
+
+
+def _tags(raw: Mapping[str, Any]) -> dict[str, str]:
+    return {t["key"]: t.get("value", "") for t in raw.get("tags", [])}
 
 
 def _load_modules() -> None:
