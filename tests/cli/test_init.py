@@ -11,9 +11,10 @@ import yaml
 from click.testing import CliRunner
 
 from steelyard.cli.bless import bless_gate
+from steelyard.cli.gates import gate
 from steelyard.cli.init import init
 from steelyard.cli.scaffold import project_files, recordings, scaffold
-from steelyard.core.errors import InvalidFile, InvalidValue
+from steelyard.core.errors import InvalidFile, InvalidValue, NotFound
 from steelyard.core.settings import load_settings
 from steelyard.data import load_dataset
 from steelyard.evals.gate import run_gate
@@ -151,6 +152,20 @@ def test_an_endpoint_begins_without_production(tmp_path):
     assert [str(r) for r in gate.require] == ["exact_match ≥ 0.8"]
     assert "steelyard bless evals/" in (tmp_path / "evals/test_review_sentiment.py").read_text()
     assert output.count("\n  1. ") == output.count("\n  3. ") == 1
+
+
+def test_an_endpoint_in_the_environment_is_pointed_at_and_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+    output = run(tmp_path)
+    assert "--endpoint --model NAME" in output
+    assert "canary" not in output
+    assert load_settings(tmp_path).lm == "local:smollm2"
+
+
+def test_without_evals_the_gate_says_how_to_begin(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotFound, match="steelyard init"):
+        CliRunner().invoke(gate, [], catch_exceptions=False)
 
 
 def test_bare_leaves_the_example_out(tmp_path):
