@@ -69,7 +69,7 @@ def is_ours(node):
 
 
 def test_there_are_blocks_to_check_and_to_run():
-    assert len(PYTHON) >= 14
+    assert len(PYTHON) >= 10
     assert sum(p.values[1] for p in PYTHON) >= 2
 
 
