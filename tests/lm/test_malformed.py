@@ -151,9 +151,9 @@ def test_a_stream_cut_at_any_byte_is_an_error_or_the_whole_answer(server, tmp_pa
 
 @pytest.mark.server
 def test_bodies_are_bounded(server, tmp_path, monkeypatch):
-    from steelyard.lm import body, exchange
+    from steelyard.lm import body, stopwatch
 
-    for module in (body, exchange):
+    for module in (body, stopwatch):
         monkeypatch.setattr(module, "MAX_BODY", 2**20)
     bomb = gzip.compress(b"\0" * 40 * 2**20)
     assert len(bomb) < 2**17

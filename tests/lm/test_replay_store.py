@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
+from steelyard.core import files as files_module
 from steelyard.core.chat import ChatRequest
 from steelyard.core.errors import CallFailed, Corrupt, ReplayMiss
 from steelyard.core.results import Usage
@@ -78,7 +79,7 @@ def other_ends():
 
 
 class FailingWrites:
-    """`os` for the tape: the nth write fails, and writes before it may be short."""
+    """`os` for whoever writes files: the nth write fails, and writes before it may be short."""
 
     def __init__(self, after, error, short=None):
         self._left, self._error, self._short = after, error, short
@@ -95,11 +96,11 @@ class FailingWrites:
 
 @contextlib.contextmanager
 def failing_writes(after, error, short=None):
-    tape_module.os = FailingWrites(after, error, short)
+    files_module.os = FailingWrites(after, error, short)
     try:
         yield
     finally:
-        tape_module.os = os
+        files_module.os = os
 
 
 class StoreMachine(RuleBasedStateMachine):

@@ -93,12 +93,11 @@ class Settings:
     langsmith: str = "auto"
     langsmith_api_key: str | None = None
     langsmith_endpoint: str | None = None
-    retention: Mapping[str, int] = field(default_factory=dict[str, int])
+    retention: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
 
     def __repr__(self) -> str:  # the key never shows
         shown = {f.name: getattr(self, f.name) for f in fields(self)}
-        shown["openai_api_key"] = "***" if self.openai_api_key else None
-        shown["langsmith_api_key"] = "***" if self.langsmith_api_key else None
+        shown |= {secret: "***" for secret in _SECRETS if shown[secret]}
         return f"Settings({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
 
     def with_(self, **changes: Any) -> Settings:
@@ -134,6 +133,7 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
 }
 _LISTS = ("environments",)  # texts in a list; in the environment split by commas
 _RETENTION = ("evidence_days", "keep_last", "replay_days", "incomplete_days")
+_SECRETS = ("openai_api_key", "langsmith_api_key")  # from the environment only
 _FIELDS_OWN = {
     "tracking_uri": "MLFLOW_TRACKING_URI",
     "experiment": "MLFLOW_EXPERIMENT_NAME",
@@ -176,7 +176,7 @@ def load_settings(
     values: dict[str, Any] = {k: root / table.get(k, default) for k, default in _PATHS.items()}
     values |= {k: table[k] for k in _PLAIN if k in table}
     values |= {k: tuple(table[k]) for k in _LISTS if k in table}
-    for key in (*_PATHS, *_PLAIN, "openai_api_key", "langsmith_api_key"):
+    for key in (*_PATHS, *_PLAIN, *_SECRETS):
         if _PLAIN.get(key) is dict:
             continue  # a table is written in pyproject.toml
         own, field_s_own = f"STEELYARD_{key.upper()}", _FIELDS_OWN.get(key)
@@ -205,7 +205,7 @@ def origins(start: Path | None = None, *, environ: Mapping[str, str] | None = No
     env = os.environ if environ is None else environ
     table = _table(find_root(start) / "pyproject.toml")
     out: dict[str, str] = {}
-    for key in (*_PATHS, *_PLAIN, *_LISTS, "openai_api_key"):
+    for key in (*_PATHS, *_PLAIN, *_LISTS, *_SECRETS):
         names = (f"STEELYARD_{key.upper()}", _FIELDS_OWN.get(key))
         variable = next((n for n in names if n is not None and env.get(n)), None)
         out[key] = variable or ("pyproject.toml" if key in table else "default")

@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from steelyard.core.clock import monotonic
 from steelyard.core.errors import CallFailed, Corrupt, ReplayMiss
 from steelyard.core.results import Usage
 from steelyard.core.score import Failure
-from steelyard.lm.body import MAX_BODY, BodyRefused, decode
+from steelyard.lm.body import BodyRefused, decode
 from steelyard.lm.failures import failure_of, kind_of_status, refusal
 from steelyard.lm.key import key_of_request
 from steelyard.lm.notes import noted, redirected, said
@@ -24,40 +23,18 @@ from steelyard.lm.scope import Call, Calls
 from steelyard.lm.scrub import scrub, secrets_of
 from steelyard.lm.server import identity_of, route
 from steelyard.lm.steps import Sleep, Step, Steps
+from steelyard.lm.stopwatch import Request, Stopwatch
 from steelyard.lm.streams import tee
 from steelyard.lm.tape import KEPT_HEADERS, Recording
 from steelyard.lm.wire import Reply, is_model_call, read_reply
 
-__all__ = ["MARK", "Exchange", "Request"]
+__all__ = ["MARK", "Exchange"]
 
 MARK = "steelyard"
 """The response extension that holds the `Usage` of a completed call made in a scope."""
 
 _NOTHING_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol")
 _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
-
-
-class Request(Protocol):
-    """What `httpx2.Request` and `httpx.Request` have in common."""
-
-    method: str
-    url: Any
-    headers: Any
-    stream: Any
-    extensions: Any
-
-    @property
-    def content(self) -> bytes:
-        """The body."""
-        ...
-
-    def read(self) -> bytes:
-        """The body, read."""
-        ...
-
-    async def aread(self) -> bytes:
-        """The body, read."""
-        ...
 
 
 class Exchange:
@@ -88,8 +65,8 @@ class Exchange:
             )
             self.n = calls.take(self.base)
             self.key = calls.key(self.base, self.n)
-        self.seconds, self.ended = 0.0, False
-        self._since = 0.0
+        self.watch = Stopwatch(module, request, bounded=self.model_call)
+        self.ended = False
         self._way: Passage | None = None
         self._problem: Failure | None = None
 
@@ -220,59 +197,24 @@ class Exchange:
         headers.append(("x-should-retry", "false"))  # the openai package then tries no more
         return 0.0, self._built(status, headers, noted(body, note, way.secrets), response.extensions)
 
-    # -- the clock -------------------------------------------------------------------------------------
-    def start(self) -> None:
-        """The attempt goes out now."""
-        if self.calls is not None and self.calls.session is not None:
-            self.calls.session.count("live")
-        self.seconds, self._since = 0.0, monotonic()
-
+    # -- for the sender --------------------------------------------------------------------------------
     def clip(self) -> None:
         """Give the next attempt the time that is left, at most."""
         if self._way is not None:
             self._way.clip()
+            self.watch.until = self._way.until
+
+    def start(self) -> None:
+        """The attempt goes out now."""
+        if self.calls is not None and self.calls.session is not None:
+            self.calls.session.count("live")
+        self.watch.start()
 
     def streams(self, response: Any) -> bool:
         """Whether the caller gets the body piece by piece; ends the time to the response's head."""
-        self.seconds += monotonic() - self._since
+        self.watch.lap()
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         return kind in ("text/event-stream", "application/x-ndjson") and response.status_code < 300
-
-    def timed(self, parts: Any) -> Iterator[bytes]:
-        """The parts; only the waiting for them counts as latency, not what the caller does in between."""
-        iterator, size = iter(parts), 0
-        while True:
-            since = monotonic()
-            try:
-                part = next(iterator)
-            except StopIteration:
-                return
-            finally:
-                self.seconds += monotonic() - since
-            size = self._bounded(size + len(part))
-            yield part
-
-    async def timed_async(self, parts: Any) -> AsyncIterator[bytes]:
-        """`timed`, awaited."""
-        iterator, size = aiter(parts), 0
-        while True:
-            since = monotonic()
-            try:
-                part = await anext(iterator)
-            except StopAsyncIteration:
-                return
-            finally:
-                self.seconds += monotonic() - since
-            size = self._bounded(size + len(part))
-            yield part
-
-    def _bounded(self, size: int) -> int:
-        if self._way is not None:
-            if size > MAX_BODY:
-                raise refusal("provider", f"the provider's answer is larger than {MAX_BODY // 2**20} MB")
-            if monotonic() > self._way.until:
-                raise self.module.ReadTimeout("the answer took too long", request=self.request)
-        return size
 
     # -- an answer -------------------------------------------------------------------------------------
     def _accept(self, response: Any, raw: bytes) -> Any:
@@ -314,7 +256,7 @@ class Exchange:
                 input_tokens=reply.input_tokens,
                 output_tokens=reply.output_tokens,
                 cost_usd=cost if reply.counted else (0.0 if self.identity else None),
-                latency_s=self.seconds,
+                latency_s=self.watch.seconds,
             )
             self._settle(reply, usage.cost_usd)
             if reply.problem is not None:
