@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from steelyard import Dataset, Example, Gate, at_least, evaluator
-from steelyard.cli.main import main
+from steelyard.cli.main import cli
 from steelyard.core.errors import SteelyardError
 from steelyard.core.settings import load_settings
 from steelyard.data import load_dataset, read_dataset, write_jsonl
@@ -84,7 +84,7 @@ def test_arguments_of_the_command_line(arguments, canary, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("steelyard.store.open_store", lambda *_a, **_k: MemoryStore())
     with watching("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn") as seen:
-        CliRunner().invoke(main, [a.replace("TEXT", f"$(touch {canary})") for a in arguments])
+        CliRunner().invoke(cli, [a.replace("TEXT", f"$(touch {canary})") for a in arguments])
     assert [a for _, a in seen if "touch" in str(a)] == []
 
 
