@@ -1,5 +1,8 @@
 """A crowd of processes for the store tests: imports MLflow once, then forks workers that each open a store.
 
+The job `race` holds every worker between looking where an alias stands and appending its move, until all of
+them are there: whoever does not check again when it reads its line back would think that it won.
+
 Reads one JSON object a line: {"home", "jobs": [[...], ...], "kill_after_ms"}; answers one JSON object a line
 with what the workers printed. It opens no store itself, so a fork inherits no connection.
 """
@@ -7,6 +10,7 @@ with what the workers printed. It opens no store itself, so a fork inherits no c
 # ruff: noqa: E402, F401  # MLflow is imported early on purpose, and after its warnings are off
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -30,7 +34,7 @@ from steelyard.store import open_store
 from steelyard.testing.store_parts import bundle, evidence_of, move, run_of
 
 
-def work(request, job, out, go):
+def work(request, job, out, go, barrier):
     store = open_store(load_settings(Path(request["home"]), environ={}, tracking_uri=request.get("uri")))
     os.write(out, b'"open"\n')
     os.read(go, 1)  # all workers begin at once
@@ -51,6 +55,27 @@ def work(request, job, out, go):
                 say(type(error).__name__)
             time.sleep(0.001)
             before = store.aliases("prompt", name)["production"]
+    if job["do"] == "race":
+        append = store._aliases._append
+
+        def held(*arguments):
+            barrier.wait(60)
+            return append(*arguments)
+
+        store._aliases._append = held
+        for before in job["steps"]:
+            try:
+                say(asdict(store.move_alias(move(name, before, job["digest"], action="promote"))))
+            except SteelyardError as error:
+                say([type(error).__name__, getattr(error, "expected", 0), getattr(error, "actual", 0)])
+            barrier.wait(60)
+            # All go on from one place: the referee puts the alias back to where the next step begins.
+            if job["referee"]:
+                store._aliases._append = append
+                at = store.aliases("prompt", name)["production"]
+                store.move_alias(move(name, at, None))
+                store._aliases._append = held
+            barrier.wait(60)
     if job["do"] == "toil":  # until killed
         folder = bundle(Path(request["home"]) / f"bundle-{os.getpid()}")
         for i in range(10_000):
@@ -66,16 +91,20 @@ def main():
     for line in sys.stdin:
         request = json.loads(line)
         workers = []
+        barrier = multiprocessing.Barrier(len(request["jobs"]))
+        os.environ.update(request.get("env", {}))
         for job in request["jobs"]:
             read, out = os.pipe()
             go_read, go = os.pipe()
             pid = os.fork()
             if pid == 0:
                 os.close(read)
-                os.close(go)
+                # The others' too: a pipe that a later fork still held would begin only when that one ends.
+                for other in (go, *(g for _, _, g in workers)):
+                    os.close(other)
                 status = 1
                 try:
-                    work(request, job, out, go_read)
+                    work(request, job, out, go_read, barrier)
                     status = 0
                 except BaseException as error:
                     os.write(out, json.dumps(f"CRASH {error!r}"[:900]).encode() + b"\n")

@@ -23,7 +23,6 @@ what to do next.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -50,6 +49,8 @@ __all__ = [
 
 def closest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """The known word that `word` was probably meant to be; None if none is that close (0 any, 1 the same)."""
+    import difflib  # only where something went wrong
+
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,7 +42,8 @@ def replacing(path: Path, *, mode: int = PRIVATE, durable: bool = True) -> Gener
                 os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong is said by the error under way
+            part.unlink(missing_ok=True)
         raise
     if durable:
         _sync_folder(path.parent)
@@ -51,7 +52,9 @@ def replacing(path: Path, *, mode: int = PRIVATE, durable: bool = True) -> Gener
 def write_atomically(path: Path, data: bytes, *, mode: int = PRIVATE, durable: bool = True) -> None:
     """Put bytes at a path; see `replacing`."""
     with replacing(path, mode=mode, durable=durable) as file:
-        file.write(data)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(file.fileno(), left) :]
 
 
 def _sync_folder(folder: Path) -> None:

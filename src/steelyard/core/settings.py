@@ -9,16 +9,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 from steelyard.core.errors import InvalidFile, InvalidValue, closest, did_you_mean
 
-__all__ = ["LM_MODES", "Settings", "find_root", "load_settings"]
+__all__ = [
+    "LM_MODES",
+    "PROMPTS_FROM",
+    "Settings",
+    "TrackingAccess",
+    "find_root",
+    "load_settings",
+    "origins",
+    "tracking_access",
+]
 
 LM_MODES = ("auto", "live", "replay")
+PROMPTS_FROM = ("store", "lock", "files")
 _ON_INCONCLUSIVE = ("fail", "warn")
+_ON_INCOMPLETE = ("resume", "fresh")
+_LANGSMITH = ("auto", "off")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +45,8 @@ class Settings:
         home: Folder of local state (store, evidence, recordings, reports); not committed.
         lock: The prompt lock file, committed.
         tracking_uri: MLflow's tracking URI; None means SQLite under `home`.
+        artifact_uri: Where a store without a server keeps artifacts: `s3://BUCKET/PATH` or a `file:` address;
+            None means beside the database.
         experiment: MLflow experiment of the runs.
         lm: Which model answers: `local:smollm2`, `local:/path/model.gguf`, `openai:MODEL`.
         lm_mode: `auto` (replay what is recorded, record the rest), `live`, `replay`.
@@ -42,6 +56,16 @@ class Settings:
         on_inconclusive: `fail` or `warn`.
         concurrency: Most rows at once; None lets the model say.
         row_timeout_s: Seconds for one row's task, retries included.
+        prompts_from: What `steelyard.prompt` serves versions from: `store`, `lock` (the committed lock file
+            pins them), `files` (the working files, for development).
+        prompt_ttl_s: Seconds after which `steelyard.prompt` asks the store again, in the background.
+        environments: Aliases in the order in which a version goes through them, `("dev", "production")`.
+        run_timeout_s: Seconds for all rows of a gate; None sets no limit.
+        on_incomplete: `resume` goes on with an interrupted run of the same gate, `fresh` begins anew.
+        langsmith: `auto` (results are mirrored to LangSmith when there is a key) or `off`.
+        langsmith_api_key: LangSmith's key; never written anywhere.
+        langsmith_endpoint: Base address of LangSmith's API; its own default where there is none.
+        retention: What `steelyard gc` keeps: `evidence_days`, `keep_last`, `replay_days`, `incomplete_days`.
     """
 
     root: Path
@@ -51,6 +75,7 @@ class Settings:
     home: Path
     lock: Path
     tracking_uri: str | None = None
+    artifact_uri: str | None = None
     experiment: str = "steelyard"
     lm: str = "local:smollm2"
     lm_mode: str = "auto"
@@ -60,10 +85,19 @@ class Settings:
     on_inconclusive: str = "fail"
     concurrency: int | None = None
     row_timeout_s: float = 120.0
+    prompts_from: str = "store"
+    prompt_ttl_s: float = 60.0
+    environments: tuple[str, ...] = ()
+    run_timeout_s: float | None = None
+    on_incomplete: str = "resume"
+    langsmith: str = "auto"
+    langsmith_api_key: str | None = None
+    langsmith_endpoint: str | None = None
+    retention: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
 
     def __repr__(self) -> str:  # the key never shows
         shown = {f.name: getattr(self, f.name) for f in fields(self)}
-        shown["openai_api_key"] = "***" if self.openai_api_key else None
+        shown |= {secret: "***" for secret in _SECRETS if shown[secret]}
         return f"Settings({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
 
     def with_(self, **changes: Any) -> Settings:
@@ -80,6 +114,7 @@ _PATHS = {
 }
 _PLAIN: dict[str, type | tuple[type, ...]] = {
     "tracking_uri": str,
+    "artifact_uri": str,
     "experiment": str,
     "lm": str,
     "lm_mode": str,
@@ -88,12 +123,24 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
     "on_inconclusive": str,
     "concurrency": int,
     "row_timeout_s": (int, float),
+    "prompts_from": str,
+    "prompt_ttl_s": (int, float),
+    "run_timeout_s": (int, float),
+    "on_incomplete": str,
+    "langsmith": str,
+    "langsmith_endpoint": str,
+    "retention": dict,
 }
+_LISTS = ("environments",)  # texts in a list; in the environment split by commas
+_RETENTION = ("evidence_days", "keep_last", "replay_days", "incomplete_days")
+_SECRETS = ("openai_api_key", "langsmith_api_key")  # from the environment only
 _FIELDS_OWN = {
     "tracking_uri": "MLFLOW_TRACKING_URI",
     "experiment": "MLFLOW_EXPERIMENT_NAME",
     "openai_base_url": "OPENAI_BASE_URL",
     "openai_api_key": "OPENAI_API_KEY",
+    "langsmith_api_key": "LANGSMITH_API_KEY",
+    "langsmith_endpoint": "LANGSMITH_ENDPOINT",
 }
 
 
@@ -128,31 +175,89 @@ def load_settings(
     _check_table(root, table)
     values: dict[str, Any] = {k: root / table.get(k, default) for k, default in _PATHS.items()}
     values |= {k: table[k] for k in _PLAIN if k in table}
-    for key in (*_PATHS, *_PLAIN, "openai_api_key"):
+    values |= {k: tuple(table[k]) for k in _LISTS if k in table}
+    for key in (*_PATHS, *_PLAIN, *_SECRETS):
+        if _PLAIN.get(key) is dict:
+            continue  # a table is written in pyproject.toml
         own, field_s_own = f"STEELYARD_{key.upper()}", _FIELDS_OWN.get(key)
         text = env.get(own) or (env.get(field_s_own) if field_s_own else None)
         if text:
             values[key] = root / text if key in _PATHS else _number(key, text, own)
+    for key in _LISTS:
+        if text := env.get(f"STEELYARD_{key.upper()}"):
+            values[key] = tuple(part.strip() for part in text.split(","))
     values |= {k: v for k, v in overrides.items() if v is not None}
     for key in _PATHS:
         values[key] = Path(values[key])
     return _checked(Settings(root=root, **values), "the settings")
 
 
+def origins(start: Path | None = None, *, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Where each setting in force comes from: the environment variable's name, `pyproject.toml` or `default`.
+
+    Args:
+        start: Where to look for `pyproject.toml`, upwards; the working directory if left out.
+        environ: The environment; `os.environ` if left out.
+
+    Raises:
+        InvalidFile: as `load_settings`.
+    """
+    env = os.environ if environ is None else environ
+    table = _table(find_root(start) / "pyproject.toml")
+    out: dict[str, str] = {}
+    for key in (*_PATHS, *_PLAIN, *_LISTS, *_SECRETS):
+        names = (f"STEELYARD_{key.upper()}", _FIELDS_OWN.get(key))
+        variable = next((n for n in names if n is not None and env.get(n)), None)
+        out[key] = variable or ("pyproject.toml" if key in table else "default")
+    return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackingAccess:
+    """Credentials and TLS for an MLflow server, by MLflow's own variables; secrets never show.
+
+    Attributes:
+        username: `MLFLOW_TRACKING_USERNAME`.
+        password: `MLFLOW_TRACKING_PASSWORD`.
+        token: `MLFLOW_TRACKING_TOKEN`, used where there is no user and password.
+        insecure_tls: `MLFLOW_TRACKING_INSECURE_TLS`.
+        ca_file: `MLFLOW_TRACKING_SERVER_CERT_PATH`.
+    """
+
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    insecure_tls: bool = False
+    ca_file: str | None = None
+
+
+def tracking_access(environ: Mapping[str, str] | None = None) -> TrackingAccess:
+    """How the environment says an MLflow server is to be reached."""
+    env = os.environ if environ is None else environ
+    return TrackingAccess(
+        username=env.get("MLFLOW_TRACKING_USERNAME") or None,
+        password=env.get("MLFLOW_TRACKING_PASSWORD") or None,
+        token=env.get("MLFLOW_TRACKING_TOKEN") or None,
+        insecure_tls=env.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"),
+        ca_file=env.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or None,
+    )
+
+
 def _number(key: str, text: str, variable: str) -> Any:
-    if key not in ("concurrency", "row_timeout_s"):
+    wanted = _PLAIN.get(key, str)
+    if wanted is str:
         return text
     try:
-        return int(text) if key == "concurrency" else float(text)
+        return int(text) if wanted is int else float(text)
     except ValueError:
         raise InvalidValue(f"{variable}={text!r} is no number", do="Set a number, or unset it.") from None
 
 
 def _table(file: Path) -> dict[str, Any]:
-    import tomllib
-
     if not file.is_file():
         return {}
+    import tomllib  # some ms, and an application often has no such file
+
     lines: list[str] = []
     try:
         text = file.read_text(encoding="utf-8")
@@ -180,20 +285,27 @@ def _table(file: Path) -> dict[str, Any]:
             line=_line_of_table(lines, misspelt),
         )
     for key, value in cast("dict[str, Any]", table).items():
-        wanted = str if key in _PATHS else _PLAIN.get(key)
+        wanted = str if key in _PATHS else list if key in _LISTS else _PLAIN.get(key)
         if wanted is None:
-            known = [*_PATHS, *_PLAIN]
+            known = [*_PATHS, *_PLAIN, *_LISTS]
             raise InvalidFile(
                 file,
                 f"[tool.steelyard] has the unknown key {key!r}",
                 do=did_you_mean(key, known, f"Known keys: {', '.join(known)}."),
                 line=_line_of(lines, key),
             )
-        if not isinstance(value, wanted) or isinstance(value, bool):
+        texts = not isinstance(value, list) or all(isinstance(v, str) for v in cast("list[Any]", value))
+        if not isinstance(value, wanted) or isinstance(value, bool) or not texts:
             raise InvalidFile(
                 file,
                 f"[tool.steelyard] {key} = {value!r} has the wrong type",
-                do="Give a number." if wanted is not str else "Give a text in quotes.",
+                do="Give a text in quotes."
+                if wanted is str
+                else 'Give a list of texts: ["dev", "production"].'
+                if wanted is list
+                else "Write a table: { evidence_days = 90 }."
+                if wanted is dict
+                else "Give a number.",
                 line=_line_of(lines, key),
             )
     return table
@@ -231,14 +343,43 @@ def _line_of(lines: Sequence[str], key: str) -> int | None:
 
 
 def _checked(settings: Settings, where: str) -> Settings:
-    for key, allowed in (("lm_mode", LM_MODES), ("on_inconclusive", _ON_INCONCLUSIVE)):
+    for key, allowed in (
+        ("lm_mode", LM_MODES),
+        ("on_inconclusive", _ON_INCONCLUSIVE),
+        ("prompts_from", PROMPTS_FROM),
+        ("on_incomplete", _ON_INCOMPLETE),
+        ("langsmith", _LANGSMITH),
+    ):
         if getattr(settings, key) not in allowed:
             raise InvalidValue(
                 f"{key} = {getattr(settings, key)!r} in {where} is not one of its values",
                 do=f"Use {' or '.join(allowed)}.",
             )
+    retention: Any = settings.retention
+    if not isinstance(retention, Mapping) or not all(
+        k in _RETENTION and type(v) is int and v >= 0
+        for k, v in cast("Mapping[str, object]", retention).items()
+    ):
+        raise InvalidValue(
+            f"retention = {retention!r} in {where} is none",
+            do=f"Write a table of whole numbers: retention = {{ {' = 90, '.join(_RETENTION)} = 7 }}.",
+        )
     if settings.concurrency is not None and settings.concurrency < 1:
         raise InvalidValue(f"concurrency = {settings.concurrency}", do="Give 1 or more.")
     if not settings.row_timeout_s > 0:  # NaN too
         raise InvalidValue(f"row_timeout_s = {settings.row_timeout_s}", do="Give seconds above 0.")
+    if settings.prompt_ttl_s <= 0:
+        raise InvalidValue(f"prompt_ttl_s = {settings.prompt_ttl_s}", do="Give seconds above 0.")
+    if settings.environments:
+        from steelyard.core.ref import check_alias
+
+        for alias in settings.environments:
+            check_alias(alias)
+        if len(set(settings.environments)) < len(settings.environments):
+            raise InvalidValue(
+                f"environments = {list(settings.environments)} names one twice",
+                do="Name each alias once, in the order a version goes through them.",
+            )
+    if settings.run_timeout_s is not None and settings.run_timeout_s <= 0:
+        raise InvalidValue(f"run_timeout_s = {settings.run_timeout_s}", do="Give seconds above 0.")
     return settings

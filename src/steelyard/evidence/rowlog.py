@@ -77,9 +77,11 @@ class RowLog:
     def close(self) -> None:
         """Sync and close; closing twice is harmless."""
         if self._fd >= 0:
-            self.sync()
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -109,18 +111,20 @@ def recover_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
     if not path.exists():
         return [], 0
     rows: list[dict[str, Any]] = []
-    good: list[bytes] = []
-    bad: list[bytes] = []
+    damaged = 0
     with path.open("rb") as file:
         for line in file:
             row = _parse(line[:-1]) if line.endswith(b"\n") else None
             if row is None:
-                bad.append(line)
+                damaged += 1
             else:
                 rows.append(row)
-                good.append(line)
-    if bad:
+    if damaged:
+        with path.open("rb") as file:
+            lines = file.readlines()
+        good = [line for line in lines if line.endswith(b"\n") and _parse(line[:-1]) is not None]
+        bad = [line for line in lines if not line.endswith(b"\n") or _parse(line[:-1]) is None]
         with path.with_suffix(path.suffix + ".damaged").open("ab") as aside:
             aside.writelines(bad)
         write_atomically(path, b"".join(good))
-    return rows, len(bad)
+    return rows, damaged

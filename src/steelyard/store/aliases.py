@@ -11,12 +11,14 @@ import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from steelyard.core.canonical import short
 from steelyard.core.errors import Conflict, Corrupt, Refused, StoreUnavailable
 from steelyard.store.ledger import Ledger, Line, replay
 from steelyard.store.naming import base_name, join_text, ledger_name, split_text
+from steelyard.store.outage import cut_short, outage_of, patience_left
 from steelyard.store.place import shown
 from steelyard.store.protocol import Kind, LedgerEntry, Version
 from steelyard.store.registry import NAME, Versions
@@ -84,6 +86,24 @@ class Aliases:
                 )
         self._versions.delete(kind, name, version.digest)
 
+    def drift(self, kind: Kind, name: str) -> list[str]:
+        """In what MLflow's view is behind the ledger, a sentence each. Nothing is changed."""
+        ledger = self._ledger(kind, name)
+        out = [
+            f"MLflow's alias {a!r} is at version {there or 'none'}, the ledger's at {n or 'none'}"
+            for a, n, there in self._wrong(kind, name, ledger)
+        ]
+        left = [v for v in self._versions.all(kind, name) if v.number in ledger.deleted]
+        return out + [f"version {v.number} was deleted and is still there" for v in left]
+
+    def mend(self, kind: Kind, name: str) -> None:
+        """Bring MLflow's view to the ledger."""
+        ledger = self._ledger(kind, name)
+        self._project(kind, name, ledger)
+        for version in self._versions.all(kind, name):
+            if version.number in ledger.deleted:
+                self._versions.delete(kind, name, version.digest)
+
     # -- lines ------------------------------------------------------------------------------------
     def _target(self, entry: LedgerEntry, ledger: Ledger) -> Version:
         assert entry.after is not None
@@ -114,22 +134,29 @@ class Aliases:
             {"steelyard.ledger": kind, NAME: name},
             f"Steelyard's ledger of the aliases of {kind} {name!r}. Do not edit.",
         )
-        try:
-            return self._series.append(at, tags, description=description)
-        except Exception as error:
-            # The answer was lost, perhaps not the write: the nonce tells.
+        for turn in (1, 2):
             try:
-                mine = self._series.read(at, nonce=nonce)
-            except Exception:  # whatever it is, what is raised below says all there is to say
-                mine = []
-            if mine:
-                return int(mine[0].version)
-            raise StoreUnavailable(
-                shown(self._backend.uri),
-                f"no answer to a move in the ledger of {kind} {name!r}, and it is not known whether it took "
-                f"effect ({' '.join(str(error).split())[:200]})",
-                do="Look at its history before trying again.",
-            ) from error
+                number = self._series.append(at, tags, description=description)
+                if turn == 1:
+                    return number
+            except Exception as error:
+                # The answer was lost, perhaps not the write: the nonce tells. If it is not there it may still
+                # come, so the same line goes out once more: of two with one nonce the lower one counts.
+                try:
+                    mine = cut_short(partial(self._series.read, at, nonce=nonce), max(1.0, patience_left()))
+                except Exception:  # whatever it is, what is raised below says all there is to say
+                    mine = None
+                if mine:
+                    return int(mine[0].version)
+                if mine is not None and turn == 1 and outage_of(error) == "unanswered":
+                    continue
+                raise StoreUnavailable(
+                    shown(self._backend.uri),
+                    f"no answer to a move in the ledger of {kind} {name!r}, and it is not known whether "
+                    f"it took effect ({' '.join(str(error).split())[:200]})",
+                    do="Look at its history before trying again.",
+                ) from error
+        return int(self._series.read(at, nonce=nonce)[0].version)
 
     def _ledger(self, kind: Kind, name: str) -> Ledger:
         at = ledger_name(kind, name)
@@ -162,23 +189,30 @@ class Aliases:
         """Set MLflow's aliases to the ledger's; aliases that the ledger never saw are left alone."""
         at, client = base_name(kind, name), self._backend.registry
         for _ in range(_TRIES):
-            model = self._backend.find(lambda: client.get_registered_model(at))
-            if model is None:
-                return
-            there = {a: int(v) for a, v in dict(model.aliases).items()}
-            wanted = {a: ledger.state.get(a, ("", None))[1] for a in {e.alias for e in ledger.moves.values()}}
-            wrong = {
-                a: n for a, n in wanted.items() if there.get(a) != n and not _NOT_FOR_MLFLOW.fullmatch(a)
-            }
+            wrong = self._wrong(kind, name, ledger)
             if not wrong:
                 return
-            for alias, number in wrong.items():
+            for alias, number, _there in wrong:
                 if number is None:
                     client.delete_registered_model_alias(at, alias)
                 elif not self._set(at, alias, number):
                     return  # its version was deleted in MLflow itself; the ledger still says where it stands
             # Someone may have moved it since we read the ledger, and we may just have set it back.
             ledger = self._ledger(kind, name)
+
+    def _wrong(self, kind: Kind, name: str, ledger: Ledger) -> list[tuple[str, int | None, int | None]]:
+        """Alias, version by the ledger, version in MLflow, of every alias that differs."""
+        at = base_name(kind, name)
+        model = self._backend.find(lambda: self._backend.registry.get_registered_model(at))
+        if model is None:
+            return []
+        there = {a: int(v) for a, v in dict(model.aliases).items()}
+        wanted = {a: ledger.state.get(a, ("", None))[1] for a in {e.alias for e in ledger.moves.values()}}
+        return [
+            (a, n, there.get(a))
+            for a, n in sorted(wanted.items())
+            if there.get(a) != n and not _NOT_FOR_MLFLOW.fullmatch(a)
+        ]
 
     def _set(self, at: str, alias: str, number: int) -> bool:
         def call() -> bool:

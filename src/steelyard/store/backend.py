@@ -6,39 +6,36 @@ The process-wide tracking address of MLflow is never touched; whoever uses MLflo
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
-import socket
 import sqlite3
 import warnings
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from steelyard.core.errors import InvalidValue, MissingExtra, SteelyardError, StoreUnavailable
 from steelyard.core.settings import Settings
-from steelyard.store.place import artifact_root, shown, sqlite_file
+from steelyard.store.artifacts import check_address
+from steelyard.store.outage import REQUEST_S, Patient, code_of, operation, outage_of
+from steelyard.store.place import artifact_root, database, shown
+from steelyard.store.schema import FORMAT, FORMAT_TAG, check_format, prepare
 
 __all__ = ["FORMAT", "FORMAT_TAG", "Backend"]
 
 T = TypeVar("T")
 
-FORMAT_TAG = "steelyard.format"
-FORMAT = "1"
-"""The way we lay things out in MLflow; stands on the default experiment and on all that we make."""
-
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # MLflow's own 7 retries of 120 s would hold a person up for minutes when the server is gone.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    # MLflow's own 7 retries of 120 s would hold a person up for minutes; `outage` knows better when to retry.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REQUEST_S),
+    # An answer that sends us elsewhere is not the store's.
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
 }
-_CONNECT_S = 3.0
+_REACH_S = (3.0, 5.0)  # to connect, to begin an answer
 _CREDENTIALS = ("PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED")
 
 
@@ -51,19 +48,21 @@ class Backend:
         registry: What that client itself uses for its registry. It treats prompts and models alike, which the
             client's public methods do not: they refuse to make a prompt without making a version in a call of
             its own, and making both in ours is what keeps a crash from showing.
-        artifacts: Folder for artifacts; None where a server decides.
+        artifacts: Address for artifacts; None where a server decides.
     """
 
-    def __init__(self, uri: str, client: Any, artifacts: Path | None) -> None:
-        self.uri, self.client, self.artifacts = uri, client, artifacts
-        self.registry: Any = client._get_registry_client()
+    def __init__(self, uri: str, client: Any, artifacts: str | None) -> None:
+        self.uri, self.artifacts = uri, artifacts
+        self._raw = client
+        self.client: Any = Patient(client)
+        self.registry: Any = Patient(client._get_registry_client())
 
     @classmethod
     def open(cls, uri: str, settings: Settings) -> Backend:
         """The backend at an address, its tables made if they are not there.
 
         Raises:
-            StoreUnavailable: it cannot be reached or used.
+            StoreUnavailable: it cannot be reached or used, or is of a newer release.
         """
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)  # what the user has set stays
@@ -77,8 +76,9 @@ class Backend:
             mlflow_client = _client_class()
             with guarded(uri):
                 if artifacts is not None:
-                    _make_tables(uri, artifacts, settings)
-                client = mlflow_client(tracking_uri=uri, registry_uri=uri)
+                    prepare(database(uri), artifacts, settings)
+                address = uri if remote else database(uri)
+                client = mlflow_client(tracking_uri=address, registry_uri=address)
                 backend = cls(uri, client, artifacts)
                 backend._mark()
         return backend
@@ -107,40 +107,70 @@ class Backend:
                 return None
             raise
 
+    def check_artifacts(self, address: str) -> None:
+        """Nothing, if artifacts at an address may be fetched; see `store.artifacts`."""
+        check_address(address, self.uri, served=self.artifacts is None)
+
+    def delete_artifacts(self, run_id: str) -> None:
+        """Delete all artifacts of a run, as far as they are there."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        address = self.client.get_run(run_id).info.artifact_uri
+        self.check_artifacts(address)
+        tracking = self.uri if self.artifacts is None else None
+        repository: Any = Patient(get_artifact_repository(address, tracking_uri=tracking))
+        try:
+            if repository.list_artifacts(""):
+                repository.delete_artifacts("")
+        except FileNotFoundError:
+            return
+
+    def forget_run(self, run_id: str) -> None:
+        """Delete a deleted run's rows too, where no server stands before the database."""
+        if self.artifacts is not None:
+            self._raw._tracking_client.store._hard_delete_run(run_id)
+
     def _mark(self) -> None:
         # The default experiment is the one thing every MLflow has; reading it also shows that it answers.
         found = self.find(lambda: self.client.get_experiment("0"))
-        if found is not None and FORMAT_TAG not in found.tags:
+        if found is None:
+            return
+        check_format(self.uri, found.tags.get(FORMAT_TAG))
+        if FORMAT_TAG not in found.tags:
             self.client.set_experiment_tag("0", FORMAT_TAG, FORMAT)
 
     def close(self) -> None:
         """Give database connections back; they are opened again on use."""
-        for inner in (self.client._tracking_client.store, self.registry.store):
+        for inner in (self._raw._tracking_client.store, self._raw._get_registry_client().store):
             engine = getattr(inner, "engine", None)
             if engine is not None:
                 engine.dispose()
 
 
-def code_of(error: BaseException) -> str | None:
-    """MLflow's error code; None for an error that is not MLflow's."""
-    return getattr(error, "error_code", None)
-
-
 @contextlib.contextmanager
 def guarded(uri: str) -> Generator[None]:
-    """A block whose MLflow, database and network errors come out as `StoreUnavailable`."""
+    """A block whose MLflow, database and network errors come out as `StoreUnavailable`.
+
+    Inside it, calls are patient with a store that is away for some seconds.
+    """
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        yield
+        with operation():
+            yield
     except MlflowException as error:
         code, what = code_of(error), " ".join(str(error).split())[:300]
         if code in _CREDENTIALS:
             do = "Give credentials that may write (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)."
         elif "out-of-date database schema" in what or "Can't locate revision" in what:
             do = "Use the MLflow release that made it, or back it up and run `mlflow db upgrade`."
+        elif outage_of(error) == "silent":
+            what = "it takes connections and does not answer"
+            do = (
+                "Look what its log says; if it is only slow, set MLFLOW_HTTP_REQUEST_TIMEOUT to more seconds."
+            )
         elif uri.startswith("http"):
             do = "Look whether the server is up and what its log says, then try again."
         else:
@@ -153,6 +183,14 @@ def guarded(uri: str) -> Generator[None]:
             shown(uri),
             f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
             do="Look whether it is up, whether the disk has room and may be written, then try again.",
+        ) from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("boto3", "botocore", "s3transfer"):
+            raise
+        raise StoreUnavailable(
+            shown(uri),
+            f"its artifact store failed: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            do="Look whether it is up, at MLFLOW_S3_ENDPOINT_URL, and at the AWS_* credentials.",
         ) from error
 
 
@@ -168,10 +206,10 @@ def _client_class() -> Any:
 
 
 def _reach(uri: str) -> None:
-    """Nothing, if something listens at the address.
+    """Nothing, if something answers at the address, whatever it says.
 
     Raises:
-        StoreUnavailable: nothing does, within 3 seconds.
+        StoreUnavailable: nothing does, within seconds.
         InvalidValue: the address has no host or a wrong port.
     """
     try:
@@ -182,49 +220,27 @@ def _reach(uri: str) -> None:
     if not host:
         raise InvalidValue(f"tracking_uri = {shown(uri)!r} has no host or port", do="Write http://HOST:PORT.")
     try:
-        socket.create_connection((host, port), timeout=_CONNECT_S).close()
-    except OSError as error:
+        import requests
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "requests", extra="evals", needed_for="the MLflow store") from None
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=_REACH_S, allow_redirects=False).close()
+    except requests.RequestException as error:
+        silent = isinstance(error, requests.ReadTimeout)
         raise StoreUnavailable(
             shown(uri),
-            f"nothing answers at {host}:{port} ({error})",
+            f"it takes connections at {host}:{port} and does not answer"
+            if silent
+            else f"nothing answers at {host}:{port} ({_last(error)})",
             do="Start the MLflow server, mend tracking_uri (MLFLOW_TRACKING_URI), "
             "or leave it out to use the local store.",
         ) from None
 
 
-def _make_tables(uri: str, artifacts: Path, settings: Settings) -> None:
-    """Make or migrate nothing twice: the first user of a database makes its tables, the others wait.
-
-    MLflow's own migrations crash when two processes run them at once on a new SQLite file.
-    """
-    from filelock import FileLock
-    from mlflow.version import VERSION
-
-    file = sqlite_file(uri)
-    folder = file.parent if file else settings.home / "store"
-    stem = file.name if file else hashlib.sha256(uri.encode()).hexdigest()[:16]
-    ready = folder / f"{stem}.ready"
-    if _is_ready(ready, file, VERSION):
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{stem}.lock"):
-        if _is_ready(ready, file, VERSION):
-            return
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-        # Opened with our artifact folder once, or MLflow's default experiment would point at ./mlruns.
-        SqlAlchemyStore(uri, artifacts.as_uri())
-        if file is not None:
-            # Readers no longer wait for writers; the mode stays with the file.
-            with contextlib.closing(sqlite3.connect(file, timeout=20)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
-        ready.write_text(VERSION, encoding="utf-8")
-
-
-def _is_ready(ready: Path, file: Path | None, version: str) -> bool:
-    if file is not None and not (file.is_file() and file.stat().st_size):
-        return False
-    try:
-        return ready.read_text(encoding="utf-8") == version
-    except FileNotFoundError:
-        return False
+def _last(error: BaseException) -> str:
+    """What an error says at its root: no address with a password in it, and no object's name."""
+    for cause in (error, *getattr(error, "args", ())):
+        reason = getattr(cause, "reason", None)
+        if isinstance(reason, BaseException):
+            return str(reason).rpartition(": ")[2]
+    return type(error).__name__

@@ -100,10 +100,10 @@ def ui_command(settings: Settings, *, host: str = "127.0.0.1", port: int = 5000)
     match = _SCHEME.match(uri)
     if match is None or match[1] not in _MLFLOW_SCHEMES:
         raise InvalidValue(f"the store {uri!r} has no UI", do="Use a store of MLflow's.")
-    from steelyard.store.place import artifact_root
+    from steelyard.store.place import artifact_root, database
 
     # `server` with one worker: more stall every kept-alive request by some 40 ms.
     return [
         *(sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", uri, "--default-artifact-root", artifact_root(uri, settings).as_uri()),
+        *("--backend-store-uri", database(uri), "--default-artifact-root", artifact_root(uri, settings)),
     ]

@@ -12,6 +12,7 @@ from steelyard.core.clock import stamp
 from steelyard.core.errors import InvalidValue, StoreUnavailable
 from steelyard.store.backend import FORMAT, FORMAT_TAG, Backend
 from steelyard.store.naming import base_name, decode, join_text, key, split_text
+from steelyard.store.outage import outage_of
 from steelyard.store.place import shown
 from steelyard.store.protocol import Kind, Version
 
@@ -118,15 +119,23 @@ class Versions:
             **split_text(CONTENT, text),
             **split_text(TAGS, json.dumps(dict(tags))),
         }
-        number = self.series.append(at, written, prompt=prompt)
+        number = None
+        try:
+            number = self.series.append(at, written, prompt=prompt)
+        except Exception as error:
+            # The answer was lost, perhaps not the write. A second one would be hidden behind the first.
+            if outage_of(error) != "unanswered":
+                raise
+            if self._with_digest(kind, name, digest) is None:
+                number = self.series.append(at, written, prompt=prompt)
         winner = self._with_digest(kind, name, digest)
         if winner is None:
             raise StoreUnavailable(
                 shown(self.backend.uri),
-                f"version {number} of {kind} {name!r} was written and is gone",
+                f"version {number or ''} of {kind} {name!r} was written and is gone",
                 do="Look who deletes versions in MLflow, then register it again.",
             )
-        if winner.number != number:
+        if number is not None and winner.number != number:
             # Another process was first. Ours is the same content, and hidden by its number even if this
             # deletion does not come about.
             self.backend.find(lambda: self.backend.registry.delete_model_version(at, str(number)))
@@ -141,14 +150,14 @@ class Versions:
         """The version with a whole digest."""
         return self._with_digest(kind, name, digest)
 
-    def names(self, kind: Kind) -> list[str]:
-        """All names of the kind that have a version of ours."""
-        prompts = f" AND tag.`{IS_PROMPT}` = 'true'" if kind == "prompt" else ""
+    def names(self, kind: Kind, *, tag: str = KIND) -> list[str]:
+        """All names of the kind that have a version of ours, or a line in a series with another tag."""
+        prompts = f" AND tag.`{IS_PROMPT}` = 'true'" if kind == "prompt" and tag == KIND else ""
         names: set[str] = set()
         token: str | None = None
         while True:
             page = self.backend.registry.search_registered_models(
-                f"tag.`{KIND}` = '{kind}'{prompts}", max_results=_PAGE, page_token=token
+                f"tag.`{tag}` = '{kind}'{prompts}", max_results=_PAGE, page_token=token
             )
             names |= {model.tags.get(NAME) or decode(model.name) for model in page if model.latest_versions}
             token = page.token
