@@ -150,6 +150,15 @@ def test_an_endpoint_begins_without_production(tmp_path):
     assert output.count("\n  1. ") == output.count("\n  3. ") == 1
 
 
+def test_bare_leaves_the_example_out(tmp_path):
+    output = run(tmp_path, "--bare", "--endpoint", "--model", "m1")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".gitattributes", ".github", ".gitignore", "evals", "prompts", "pyproject.toml"
+    ]  # fmt: skip
+    assert [p.name for p in (tmp_path / "prompts").iterdir()] == ["steelyard.lock"]
+    assert "write prompts/NAME.yaml" in output
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

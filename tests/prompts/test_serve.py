@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import random
+import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +21,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import steelyard
 from steelyard.core.clock import stamp
-from steelyard.core.errors import InvalidFile, InvalidValue, MissingExtra, NotFound, StoreUnavailable
+from steelyard.core.errors import Corrupt, InvalidFile, InvalidValue, MissingExtra, NotFound, StoreUnavailable
 from steelyard.core.ref import Ref
 from steelyard.core.settings import load_settings
 from steelyard.prompts import Prompt, Variable, refresher, serve
+from steelyard.prompts import source as source_module
+from steelyard.prompts.copies import Copies, Copy
 from steelyard.prompts.lock import Lock, LockedAlias, write_lock
 from steelyard.prompts.push import register
-from steelyard.prompts.serve import PromptSource
+from steelyard.prompts.source import PromptSource
 from steelyard.store import LedgerEntry
 from steelyard.store.memory import MemoryStore
 
@@ -102,7 +109,7 @@ def shelf():
 @pytest.fixture
 def clock(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(serve, "_clock", lambda: now[0])
+    monkeypatch.setattr(source_module, "_clock", lambda: now[0])
     return now
 
 
@@ -156,6 +163,33 @@ def test_a_caller_never_waits_for_a_store_that_hangs(here, shelf, clock):
     assert len(source._pending) == 1  # asked once, not a hundred times
     shelf.go.set()
     settle(source)
+
+
+def test_an_answer_that_comes_late_does_not_undo_a_later_one(here, shelf, clock):
+    source = PromptSource(here, store=shelf)
+    source.get(REF)
+    answered, go_on = threading.Event(), threading.Event()
+    real = shelf.aliases
+
+    def slow(kind, name):
+        found = real(kind, name)
+        if threading.current_thread() is not threading.main_thread():
+            answered.set()
+            assert go_on.wait(60)
+        return found
+
+    shelf.aliases, shelf.is_light = slow, True
+    clock[0] += 100
+    source.get(REF)
+    assert answered.wait(60)  # the thread has the old answer in hand
+    shelf.point(make("two"))
+    clock[0] += 1
+    assert text_of(source.get(REF, fresh=True)) == "two !"
+    go_on.set()
+    settle(source)
+    assert text_of(source.get(REF)) == "two !"
+    shelf.down = True
+    assert text_of(PromptSource(here, store=shelf).get(REF)) == "two !"  # on disk too
 
 
 def test_an_unchanged_alias_costs_one_question(here, shelf, clock):
@@ -324,6 +358,8 @@ def test_a_plugin_s_bug_does_not_end_the_thread(here, shelf, clock, said):
     source.get(REF)
     settle(source)
     assert "ZeroDivisionError" in said()[0]
+    with pytest.raises(StoreUnavailable, match="ZeroDivisionError"):
+        PromptSource(here.with_(home=here.root / "elsewhere"), store=shelf).get(REF)
     del shelf.aliases
     shelf.point(make("two"))
     clock[0] += 100
@@ -337,7 +373,7 @@ def test_not_found_names_what_is_missing(here, shelf):
     source = PromptSource(here, store=shelf)
     with pytest.raises(NotFound, match=r"'productoin'.*did you mean 'production'"):
         source.get("support@productoin")
-    with pytest.raises(NotFound, match=r"no prompt 'sopport'.*prompts push"):
+    with pytest.raises(NotFound, match=r"no prompt 'sopport'.*did you mean 'support'.*prompts push"):
         source.get("sopport@production")
     with pytest.raises(NotFound, match="prompt file"):
         source.get("support@working")
@@ -395,6 +431,38 @@ def test_a_fallback_serves_when_nothing_else_is_there(here, shelf, clock, said, 
     assert text_of(source.get(REF, fallback=fallback)) == "one !"
     assert text_of(source.get("nobody@production", fallback=fallback)) == "spare !"  # none there: also said
     assert "no prompt 'nobody'" in said()[-1]
+    asked = shelf.calls
+    assert text_of(source.get("nobody@production", fallback=fallback)) == "spare !"
+    assert shelf.calls == asked
+    shelf.point(make("now", name="nobody"))
+    clock[0] += 100
+    assert text_of(source.get("nobody@production", fallback=fallback)) == "spare !"
+    settle(source)
+    assert text_of(source.get("nobody@production", fallback=fallback)) == "now !"
+
+
+def test_content_that_cannot_be_used_is_one_prompt_s_trouble(here, shelf, clock, said):
+    source = PromptSource(here, store=shelf)
+    shelf.point(make("well", name="other"))
+    source.get(REF)
+    source.get("other@production")
+    newer = shelf.register("prompt", "support", digest="sha256:" + "1" * 64, content={"format": 2})
+    entry = shelf.history("prompt", "support")[-1]
+    shelf.move_alias(replace(entry, before=entry.after, after=newer.digest))
+    shelf.point(make("better", name="other"))
+    for ref in (REF, "other@production") * 3:
+        clock[0] += 100
+        source.get(ref)
+        settle(source)
+    assert text_of(source.get(REF)) == "one !"
+    assert text_of(source.get("other@production")) == "better !"
+    (warning,) = said()
+    assert "format 2" in warning
+    new = PromptSource(here.with_(home=here.root / "elsewhere"), store=shelf)
+    with pytest.raises(Corrupt, match="format 2"):
+        new.get(REF)
+    assert text_of(new.get(REF, fallback="spare {{ x }}")) == "spare !"
+    assert text_of(new.get("other@production")) == "better !"
 
 
 def test_a_bad_fallback_is_told_while_all_is_well(here, shelf):
@@ -631,6 +699,70 @@ def test_a_fork_waits_for_modules_being_loaded(here):
     thread.join(60)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_server_that_hangs_delays_no_fork(here):
+    """The thread waits for an answer over HTTP, and the process forks meanwhile, at once."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        there = here.with_(tracking_uri=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        source = PromptSource(there)
+        copy = Copy(prompt=make("one"), number=1, confirmed=time.time())
+        source._disk().write(Ref.parse(REF), copy)
+        assert text_of(source.get(REF)) == "one !"
+        connection, _ = silent.accept()  # the thread has asked
+        connection.recv(100)
+
+        def child() -> bool:
+            return text_of(source.get(REF)) == "one !"
+
+        assert refresher._loading.acquire(blocking=False)  # free: nothing that a fork would wait for
+        refresher._loading.release()
+        for _ in range(10):
+            assert in_child(child) == 0
+        connection.close()
+        settle(source)
+        assert "cannot be used" in source.served()[0].error
+
+
+_WRITER = """
+import sys, time
+from pathlib import Path
+from steelyard.core.ref import Ref
+from steelyard.prompts import Prompt
+from steelyard.prompts.copies import Copies, Copy
+copies = Copies(Path(sys.argv[1]), "shelf:")
+made = [Prompt(name="support", messages=({"role": "user", "content": t * 5000},)) for t in "ab"]
+print("ready", flush=True)
+while True:
+    for prompt in made:
+        copies.write(Ref.parse("support@production"), Copy(prompt=prompt, number=1, confirmed=1.0))
+"""
+
+
+def test_writers_that_are_killed_leave_a_whole_copy(tmp_path):
+    """Two processes write one copy over and over; at whatever moment they die, one of the two is there."""
+    copies = Copies(tmp_path / "prompts", "shelf:")
+    rng = random.Random(7)
+    for _ in range(200 if FULL else 8):
+        argv = [sys.executable, "-c", _WRITER, str(copies.folder)]
+        writers = [subprocess.Popen(argv, stdout=-1) for _ in range(2)]
+        for writer in writers:
+            assert writer.stdout.readline() == b"ready\n"
+        end = time.monotonic() + rng.uniform(0.01, 0.1)
+        while time.monotonic() < end or copies.read(Ref.parse(REF)) is None:
+            assert not copies.damaged
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+            writer.stdout.close()
+        copy = copies.read(Ref.parse(REF))
+        assert copy is not None
+        assert copy.prompt.messages[0]["content"] in ("a" * 5000, "b" * 5000)
+    assert not copies.damaged
+
+
 # -- steelyard.prompt -----------------------------------------------------------------------------
 @pytest.fixture
 def project(tmp_path, monkeypatch, shelf):
@@ -665,9 +797,6 @@ def test_memory_is_a_store_too(tmp_path):
 
 
 def test_no_thread_before_it_is_needed(tmp_path):
-    import subprocess
-    import sys
-
     code = """
 import sys, threading
 from pathlib import Path
@@ -685,8 +814,6 @@ assert not heavy, heavy
 
 
 def test_without_mlflow_the_local_store_is_told_and_the_fallback_serves(tmp_path, monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "mlflow", None)
     monkeypatch.setitem(sys.modules, "mlflow.version", None)
     from steelyard.store.opening import STORES
@@ -711,7 +838,7 @@ class Serving(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         self.now = 1000.0
         self.jobs: list = []
-        self.patch.setattr(serve, "_clock", lambda: self.now)
+        self.patch.setattr(source_module, "_clock", lambda: self.now)
         self.patch.setattr(refresher, "submit", lambda job: self.jobs.append(job) or True)
         self.shelf = Shelf()
         self.source = PromptSource(self.settings, store=self.shelf)
@@ -780,3 +907,39 @@ Serving.TestCase.settings = hypothesis_settings(
     max_examples=300 if FULL else 40, stateful_step_count=25, deadline=None
 )
 TestServing = Serving.TestCase
+
+
+# -- the page -------------------------------------------------------------------------------------
+def test_the_application_in_the_docs_runs(project, shelf, monkeypatch):
+    """Its code as it stands, under a real ASGI client, against a real HTTP endpoint."""
+    fastapi_client = pytest.importorskip("fastapi.testclient")
+    from steelyard.testing.chat_server import ChatServer
+
+    page = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text(encoding="utf-8")
+    (code,) = [b.split("```")[0] for b in page.split("```python\n") if "FastAPI(" in b.split("```")[0]]
+    intent = Prompt(
+        name="support-intent",
+        messages=({"role": "user", "content": "Sort: {{ message }}"},),
+        variables={"message": Variable()},
+        parameters={"temperature": 0},
+    )
+    shelf.point(intent)
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    with ChatServer(["refund", "billing"]) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        namespace: dict = {"__name__": "page"}
+        exec(compile(code, "docs/prompts.md", "exec"), namespace)
+        with fastapi_client.TestClient(namespace["app"]) as client:
+            assert [s.ref for s in serve.served()] == ["support-intent@production"]
+            answer = client.post("/intent", params={"message": "money back"}).json()
+            assert answer == {"intent": "refund", "prompt": f"support-intent@{intent.digest}"}
+            health = client.get("/health").json()["support-intent@production"]
+            assert (health["version"], health["from"], health["error"]) == (1, "store", None)
+            serve.forget()
+            shelf.down = True  # a new process with the registry down: the copy on disk
+            assert client.post("/intent", params={"message": "x"}).json()["intent"] == "billing"
+        sent = [call.json for call in server.calls]
+        assert [(s["messages"][0]["content"], s["temperature"]) for s in sent] == [
+            ("Sort: money back", 0),
+            ("Sort: x", 0),
+        ]

@@ -6,24 +6,26 @@ import json
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from steelyard.cli.session import EXIT_CODES
 from steelyard.core.canonical import short
 from steelyard.core.errors import Corrupt, InvalidValue, NotFound
 from steelyard.core.ref import Ref
 from steelyard.core.settings import load_settings
-from steelyard.evals.weigh import gated_part, weigh
-from steelyard.evals.workspace import Workspace
-from steelyard.evidence.bundle import EvidenceBundle
+
+if TYPE_CHECKING:  # each command loads what it needs when it runs
+    from steelyard.evals.workspace import Workspace
+    from steelyard.evidence.bundle import EvidenceBundle
 
 __all__ = ["compare", "evidence"]
 
 
 @contextmanager
 def _workspace() -> Generator[Workspace]:
+    from steelyard.evals.workspace import Workspace
+
     with Workspace(load_settings()) as workspace:
         yield workspace
 
@@ -67,6 +69,8 @@ def show(evidence_id: str) -> None:
 @click.argument("evidence_id")
 def verify(evidence_id: str) -> None:
     """Check every checksum and compute the verdict again; it must come out byte for byte the same."""
+    from steelyard.evals.weigh import weigh
+
     with _workspace() as workspace:
         bundle = _open(workspace, evidence_id)
         stored = bundle.verdict_bytes
@@ -124,6 +128,8 @@ def compare(baseline: str, candidate: str, margin: float, metric: str | None) ->
     Each is an evidence id or a prompt ref such as support-intent@production; refs take their newest evidence.
     No model is called. Exit code as for gates.
     """
+    from steelyard.cli.session import EXIT_CODES
+    from steelyard.evals.weigh import gated_part
     from steelyard.gates import Policy, decide, not_worse_than
 
     with _workspace() as workspace:
@@ -158,6 +164,8 @@ def _newest(workspace: Workspace, text: str) -> str:
 
 
 def _open(workspace: Workspace, evidence_id: str) -> EvidenceBundle:
+    from steelyard.evidence.bundle import EvidenceBundle
+
     if "/" in evidence_id or ".." in evidence_id:
         raise InvalidValue(f"{evidence_id!r} is no evidence id", do="See `steelyard evidence list`.")
     local = workspace.evidence_folder / evidence_id

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from steelyard.cli.session import EvalSession, exit_code
 from steelyard.core.errors import Interrupted, InvalidValue, NotFound
 from steelyard.core.settings import load_settings
 
@@ -100,6 +99,8 @@ def _is_object(target: str) -> bool:
 
 def run_objects(mode: str, targets: list[str], settings: Any, options: dict[str, Any]) -> int:
     """The exit code of gates that are objects of a module."""
+    from steelyard.cli.session import EvalSession, exit_code  # here: the shell's completion needs no runner
+
     tty = sys.stderr.isatty()
 
     def show(text: str, final: bool) -> None:
@@ -171,6 +172,7 @@ class _Codes:
 
     def pytest_sessionfinish(self, session: Any) -> None:
         """Take the outcome while the session is still there."""
+        from steelyard.cli.session import exit_code
         from steelyard.pytest_plugin import eval_session
 
         evals = eval_session(session.config)

@@ -19,23 +19,27 @@ __all__ = ["init"]
 @click.option("--endpoint", "who", flag_value="endpoint", help="An OpenAI-compatible endpoint answers.")
 @click.option("--model", help="The endpoint's model, such as gpt-5-mini (with --endpoint).")
 @click.option("--base-url", help="The endpoint's address, ending in /v1; OPENAI_BASE_URL if left out.")
+@click.option("--bare", is_flag=True, help="Leave the example out: settings, workflow, lock, empty folders.")
 @click.option("--force", is_flag=True, help="Replace files that differ.")
-def init(folder: Path, who: str | None, model: str | None, base_url: str | None, force: bool) -> None:
+def init(
+    folder: Path, who: str | None, model: str | None, base_url: str | None, bare: bool, force: bool
+) -> None:
     """Scaffold prompts, an eval, a CI workflow and a lock in FOLDER (this one if left out).
 
     `pytest evals/` passes at once. Without --local or --endpoint the local model answers if it is installed,
     and its recorded answers are replayed if it is not: no model, no key, no network.
     """
     kind = _kind(who, model, base_url)
-    done = scaffold(folder, kind, model=model, base_url=base_url, force=force)
+    done = scaffold(folder, kind, model=model, base_url=base_url, bare=bare, force=force)
     width = max(len(w.what) for w in done)
     for written in done:
         note = f"  ({written.note})" if written.note else ""
         click.echo(f"{written.what:<{width}}  {folder / written.path}{note}")
     click.echo()
-    click.echo(_who_answers(kind, model, base_url))
+    if not (bare and kind == "recorded"):
+        click.echo(_who_answers(kind, model, base_url))
     click.echo("Next:")
-    commands = _next(folder, kind, done)
+    commands = _next_bare(folder) if bare else _next(folder, kind, done)
     width = max(len(command) for command, _ in commands)
     for number, (command, why) in enumerate(commands, 1):
         click.echo(f"  {number}. {command:<{width}}  {why}")
@@ -84,6 +88,15 @@ def _who_answers(kind: Kind, model: str | None, base_url: str | None) -> str:
         "No local model is installed, so recorded answers of one are replayed. For a model of your own, set\n"
         "lm in pyproject.toml and take lm_mode out, or begin with: steelyard init --endpoint --model NAME"
     )
+
+
+def _next_bare(folder: Path) -> list[tuple[str, str]]:
+    inside = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+    return [
+        (f"{inside}steelyard doctor --call", "does the model answer?"),
+        ("write prompts/NAME.yaml", "and evals/test_NAME.py with a gate: see docs/tutorial.md"),
+        ("steelyard bless evals/", "puts the first version into production, if its floors pass"),
+    ]
 
 
 def _next(folder: Path, kind: Kind, done: list[Written]) -> list[tuple[str, str]]:

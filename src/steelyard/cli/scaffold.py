@@ -58,15 +58,20 @@ class Written:
     note: str | None = None
 
 
-def project_files(kind: Kind) -> dict[str, bytes]:
-    """The files of a new project by their path, but for what is merged into files that exist."""
+def project_files(kind: Kind, *, bare: bool = False) -> dict[str, bytes]:
+    """The files of a new project by their path, but for what is merged into files that exist.
+
+    Args:
+        kind: Who answers.
+        bare: Leave the example out: only a lock without aliases and the workflow.
+    """
     template = _TEMPLATES / "project"
     test = (template / "evals" / "test_review_sentiment.py.tmpl").read_text("utf-8")
     workflow = (template / ".github" / "workflows" / "evals.yml").read_text("utf-8")
     lock = (template / "prompts" / "steelyard.lock").read_text("utf-8")
+    if bare or kind == "endpoint":
+        lock = EMPTY_LOCK  # nothing was measured there yet, so nothing is in production
     if kind == "endpoint":
-        # Nothing was measured on that endpoint yet, so nothing is in production.
-        lock = EMPTY_LOCK
         later = "once this passes: [GOOD_ENOUGH, NOT_WORSE], then `steelyard bless evals/`"
         test = test.replace("[GOOD_ENOUGH, NOT_WORSE],", f"[GOOD_ENOUGH],  # {later}")
     mode = _SECRETS if kind == "endpoint" else "STEELYARD_LM_MODE: replay # commit .steelyard/replay/"
@@ -77,11 +82,18 @@ def project_files(kind: Kind) -> dict[str, bytes]:
         _LOCK: lock,
         ".github/workflows/evals.yml": workflow.replace("@ENV@", mode),
     }
-    return {path: text.encode() for path, text in texts.items()}
+    example = ("prompts/review-sentiment.yaml", "evals/")
+    return {path: text.encode() for path, text in texts.items() if not (bare and path.startswith(example))}
 
 
 def scaffold(
-    folder: Path, kind: Kind, *, model: str | None = None, base_url: str | None = None, force: bool = False
+    folder: Path,
+    kind: Kind,
+    *,
+    model: str | None = None,
+    base_url: str | None = None,
+    bare: bool = False,
+    force: bool = False,
 ) -> list[Written]:
     """What became of each file. All is checked before the first is written.
 
@@ -90,6 +102,7 @@ def scaffold(
         kind: Who answers.
         model: Name of the endpoint's model.
         base_url: Its address; None leaves it to `OPENAI_BASE_URL`.
+        bare: Leave the example out.
         force: Replace files that differ. `pyproject.toml` and `.gitignore` are only ever added to, and a lock
             file is never touched: it says what is in production.
 
@@ -99,11 +112,11 @@ def scaffold(
     if folder.exists() and not folder.is_dir():
         raise InvalidValue(f"{str(folder)!r} is a file", do="Name a folder, or leave it out for this one.")
     project = folder / "pyproject.toml"
-    table = _table(kind, model, base_url)
+    table = _table("local" if bare and kind == "recorded" else kind, model, base_url)
     merged, note = _merged(project, table)
     done: list[Written] = []
     _write(project, merged, done, folder, note=note)
-    for path, data in project_files(kind).items():
+    for path, data in project_files(kind, bare=bare).items():
         target = folder / path
         old = target.read_bytes() if target.is_file() else None
         if old is None or old == data or (force and path != _LOCK):
@@ -113,7 +126,9 @@ def scaffold(
     for path, lines in ((".gitignore", _IGNORED), (".gitattributes", _ATTRIBUTES)):
         target = folder / path
         _write(target, _with_lines(target, lines), done, folder, note=_hidden(target))
-    if kind != "endpoint":
+    if bare:
+        (folder / "evals" / "datasets").mkdir(parents=True, exist_ok=True)
+    elif kind != "endpoint":
         done.append(_recordings(folder))
     return done
 

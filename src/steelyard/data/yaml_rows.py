@@ -23,6 +23,8 @@ _MAX_DEPTH = 60
 _TAG = "tag:yaml.org,2002:"
 _DO = "Datasets are plain text, numbers, lists and objects: take it out, or put it in quotes."
 
+_KEEP = "Write one list of examples."
+
 # YAML 1.2's plain scalars: an unquoted `no`, `on` or a date is text.
 _PLAIN: tuple[tuple[str, str, list[str]], ...] = (
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -53,6 +55,10 @@ def read_yaml(path: Path) -> Iterator[Example]:
     node = _document(path)
     if isinstance(node, yaml.MappingNode):
         found = {k.value: v for k, v in node.value if isinstance(k, yaml.ScalarNode)}
+        if len(found) < len(node.value):
+            raise InvalidFile(
+                path, "a key is no text, or 'examples' stands twice", do=_KEEP, line=_line(node)
+            )
         odd = [k for k in found if k not in ("examples", "description")]
         if odd or "examples" not in found:
             what = f"unknown key {odd[0]!r}" if odd else "no 'examples'"

@@ -12,6 +12,7 @@ from steelyard.core.errors import RunStopped
 from steelyard.core.results import Identity, Scores
 from steelyard.evals.arm import Stopped, deadline_of, manifest_of, run_arm, run_into
 from steelyard.evals.baseline import Baseline, find_baseline
+from steelyard.evals.creep import creep_since
 from steelyard.evals.prepared import Prepared, prepare
 from steelyard.evals.record import record
 from steelyard.evals.resume import begin, how_to_resume, storing
@@ -210,6 +211,7 @@ def _report(
             if baseline.scores is not None:
                 rows = advisory_part(baseline.scores, prepared.advisory)
                 advisory[f"{label} ({baseline.alias})"] = rows
+    creep = creep_since(prepared, workspace, candidate, verdict)
     report = GateReport(
         gate=prepared.spec.label,
         verdict=verdict,
@@ -227,6 +229,7 @@ def _report(
         replay_counts=bundle.manifest.get("replay", {}),
         seconds=seconds,
         advisory=advisory,
+        creep=creep,
     )
     workspace.reports.append(report)
     return report

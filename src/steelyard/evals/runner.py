@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Protocol
+from functools import cached_property, partial
+from typing import Any, Protocol, cast
 
 from steelyard.core.canonical import JSON, canonical, plain
 from steelyard.core.clock import monotonic
@@ -15,13 +17,14 @@ from steelyard.core.errors import CallFailed, InvalidOutput, InvalidValue, Repla
 from steelyard.core.results import Row, Usage
 from steelyard.core.score import Failure, Score
 from steelyard.evals.blame import described
-from steelyard.evals.looping import Late, within
+from steelyard.evals.looping import Late
 from steelyard.evals.task import Task
 from steelyard.evals.threads import DaemonThreads
 from steelyard.lm import call_scope, failure_of
 
 __all__ = ["STOPPING", "Judged", "Plan", "Progress", "run_rows"]
 
+_PATIENCE_S = 1.0  # that a cancelled task gets to end
 _MESSAGE = 2_000  # characters of an error's text that a row keeps
 
 
@@ -112,57 +115,114 @@ async def run_rows(
     """
     by_id = {e.id: e for e in plan.examples}
     todo = [pair for pair in plan.pairs if pair not in skip]
+    if not todo:
+        return None
     progress = Progress(planned=len(plan.pairs), done=len(plan.pairs) - len(todo))
     waiting = iter(todo)
-    threads = DaemonThreads()
     stop: Failure | None = None
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    workers: set[asyncio.Task[None]] = set()
+    coroutines: dict[asyncio.Task[None], Callable[[], None]] = {}
+    given_up: list[Callable[[], None]] = []
+
+    def finish(row: Row) -> None:
+        nonlocal stop
+        write(row)
+        progress.done += 1
+        progress.failed += row.failure is not None
+        progress.usage += row.usage
+        if tick:
+            tick(progress)
+        if row.failure is not None and row.failure.kind in STOPPING:
+            stop = stop or row.failure
 
     async def worker() -> None:
-        nonlocal stop
+        me = cast("asyncio.Task[None]", asyncio.current_task())
         for example_id, trial in waiting:
-            example = by_id[example_id]
-            known = answered.get((example_id, trial)) if answered else None
-            row = await (
-                _run_row(plan, example, trial, judged, threads)
-                if known is None
-                else _score_again(example, known, judged)
-            )
-            write(row)
-            progress.done += 1
-            progress.failed += row.failure is not None
-            progress.usage += row.usage
-            if tick:
-                tick(progress)
-            if row.failure is not None and row.failure.kind in STOPPING:
-                stop = stop or row.failure
             if stop is not None:
                 return
+            example = by_id[example_id]
+            known = answered.get((example_id, trial)) if answered else None
+            if known is not None:
+                finish(await _score_again(example, known, judged))
+                continue
+            row = await _run_row(plan, example, trial, judged, threads, partial(abandon, me, example, trial))
+            if me not in workers:  # it was given up, and its row is written
+                return
+            finish(row)
 
-    workers = [asyncio.create_task(worker()) for _ in range(min(plan.concurrency, len(todo)))]
+    def begin() -> None:
+        coroutine, context = worker(), contextvars.copy_context()
+        task = loop.create_task(coroutine, context=context)
+        coroutines[task] = partial(context.run, coroutine.close)
+        workers.add(task)
+        task.add_done_callback(left)
+
+    def left(task: asyncio.Task[None]) -> None:
+        if task not in workers:
+            return
+        workers.discard(task)
+        del coroutines[task]
+        if ended.done() or task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            ended.set_exception(error)
+        elif not workers:
+            ended.set_result(None)
+
+    def abandon(task: asyncio.Task[None], example: Example, trial: int) -> None:
+        """Go on without a worker whose task swallowed its cancellation."""
+        workers.discard(task)
+        given_up.append(coroutines.pop(task))
+        try:
+            finish(_row(example, trial, failure=_late(plan.timeout_s), seconds=plan.timeout_s))
+        except BaseException as error:  # it would end in the loop's log; it has to end the run
+            if not ended.done():
+                ended.set_exception(error)
+            return
+        begin()
+
+    threads = DaemonThreads()
     over = asyncio.timeout(max(0.0, deadline - monotonic()) if deadline is not None else None)
+    for _ in range(min(plan.concurrency, len(todo))):
+        begin()
     try:
         async with over:
-            await asyncio.gather(*workers)
+            await ended
     except TimeoutError:
         if not over.expired():
             raise
         stop = Failure(kind="timeout", message="the time limit of the run is over")
     finally:
-        for task in workers:
+        left_over, workers = workers, set()
+        for task in left_over:
             task.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        if left_over:
+            _, deaf = await asyncio.wait(left_over, timeout=_PATIENCE_S)
+            given_up += [coroutines[task] for task in deaf]
+        for close in given_up:  # in its own context, and not whenever the garbage collector comes by
+            with contextlib.suppress(Exception):
+                close()
         threads.close()
     return stop
 
 
-async def _run_row(plan: Plan, example: Example, trial: int, judged: Judged, threads: DaemonThreads) -> Row:
+async def _run_row(
+    plan: Plan,
+    example: Example,
+    trial: int,
+    judged: Judged,
+    threads: DaemonThreads,
+    abandon: Callable[[], None],
+) -> Row:
     outputs: JSON = None
     invalid: str | None = None
     failure: Failure | None = None
     began = monotonic()
     with call_scope(example.id, trial) as calls:
         try:
-            outputs = plain(await _call(plan, example, threads))
+            outputs = plain(await _call(plan, example, threads, abandon))
             canonical(outputs)
         except InvalidOutput as error:
             invalid, outputs = error.reason[:_MESSAGE], _storable(error.output)
@@ -193,18 +253,33 @@ async def _score_again(example: Example, row: Row, judged: Judged) -> Row:
         return replace(row, scores=await judged(example, row.outputs, row.invalid_output, row.usage))
 
 
-async def _call(plan: Plan, example: Example, threads: DaemonThreads) -> Any:
+async def _call(plan: Plan, example: Example, threads: DaemonThreads, abandon: Callable[[], None]) -> Any:
+    """What the task returns, awaited in place.
+
+    A task of asyncio's own for each row would begin one turn of the loop later: all rows would march in step,
+    and each would wait for the work of all others.
+    """
     arguments = plan.task.arguments(example.inputs, plan.prompt, plan.lm)
-    if plan.is_async:
-        return await within(plan.task.function(**arguments), plan.timeout_s)
     limit = asyncio.timeout(plan.timeout_s)
+    stuck: asyncio.TimerHandle | None = None
     try:
         async with limit:
-            return await threads.start(lambda: plan.task.function(**arguments))
-    except TimeoutError:
+            if not plan.is_async:
+                return await threads.start(lambda: plan.task.function(**arguments))
+            stuck = asyncio.get_running_loop().call_later(plan.timeout_s + _PATIENCE_S, abandon)
+            result = await plan.task.function(**arguments)
+    except SystemExit as error:  # asyncio would end the whole run with it
+        raise RuntimeError(f"it called sys.exit({error.code!r})") from None
+    except Exception:
         if limit.expired():
             raise Late from None
         raise
+    finally:
+        if stuck is not None:
+            stuck.cancel()
+    if limit.expired():  # it swallowed its cancellation and answered too late
+        raise Late
+    return result
 
 
 def _row(example: Example, trial: int, **fields: Any) -> Row:
@@ -228,7 +303,7 @@ def _storable(output: object) -> JSON:
 def _failure(error: Exception, expired_s: float | None) -> Failure:
     """The failure that an exception of a task means; `expired_s` if our own time limit ended it."""
     if expired_s is not None:
-        return Failure(kind="timeout", message=f"the task gave no answer within {expired_s:g} s")
+        return _late(expired_s)
     if isinstance(error, CallFailed):
         return Failure(kind=error.kind, message=_clean(error.what), status=error.status)
     if isinstance(error, ReplayMiss):
@@ -237,6 +312,10 @@ def _failure(error: Exception, expired_s: float | None) -> Failure:
     if known is not None:
         return known
     return Failure(kind="task", message=_clean(described(error)))
+
+
+def _late(seconds: float) -> Failure:
+    return Failure(kind="timeout", message=f"the task gave no answer within {seconds:g} s")
 
 
 def _clean(text: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,22 +19,34 @@ class DaemonThreads:
     """Runs sync functions off the event loop, in copies of the caller's context.
 
     Unlike `ThreadPoolExecutor` its threads are daemons, and one that a timeout gave up on is replaced.
+
+    Args:
+        lanes: Most threads that are begun for work that can wait; None begins one whenever none is idle.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: int | None = None) -> None:
+        self._lanes = lanes
+        self._backlog = 0  # jobs that no thread is set aside for
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._idle = 0
         self._threads = 0
         self._lock = threading.Lock()
 
-    def start(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
-        """A future of the function's result; its exception, `SystemExit` included, ends there."""
+    def start(self, function: Callable[[], Any], *, urgent: bool = False) -> asyncio.Future[Any]:
+        """A future of the function's result; its exception, `SystemExit` included, ends there.
+
+        Args:
+            function: What to run.
+            urgent: Begin a thread for it whatever `lanes` says.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         with self._lock:
             self._jobs.put((function, contextvars.copy_context(), loop, future))
-            if self._idle > 0:
+            if self._idle > 0 and not urgent:
                 self._idle -= 1
+            elif not urgent and self._lanes is not None and self._threads >= self._lanes:
+                self._backlog += 1
             else:
                 self._threads += 1
                 threading.Thread(target=self._work, name="steelyard-task", daemon=True).start()
@@ -58,12 +71,18 @@ class DaemonThreads:
                 result, error = None, raised
             # The thread is idle before the caller hears of it, so that it can take the caller's next job.
             with self._lock:
-                self._idle += 1
+                if self._backlog > 0:
+                    self._backlog -= 1
+                else:
+                    self._idle += 1
             try:
                 loop.call_soon_threadsafe(_settle, future, result, error)
             except RuntimeError:  # the loop is closed: the run was stopped, nobody waits
                 return
             del job, function, context, future, result, error
+            # Give way to the loop, or rows that are done wait until the next ones are: they would all march
+            # in step, and the time of each would be that of all.
+            time.sleep(0)
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
@@ -71,8 +90,10 @@ def _settle(future: asyncio.Future[Any], result: object, error: BaseException | 
         return
     if error is None:
         future.set_result(result)
-    elif isinstance(error, (StopIteration, KeyboardInterrupt, SystemExit)):
-        # asyncio re-raises these out of the loop; a task that calls sys.exit must only fail its row.
+    elif isinstance(error, SystemExit):
+        # asyncio would re-raise it out of the loop; a task that calls sys.exit must only fail its row.
+        future.set_exception(RuntimeError(f"it called sys.exit({error.code!r})"))
+    elif isinstance(error, (StopIteration, KeyboardInterrupt)):  # likewise
         future.set_exception(RuntimeError(f"the function raised {type(error).__name__}: {error}"))
     else:
         future.set_exception(error)

@@ -19,6 +19,7 @@ from steelyard.core.settings import Settings
 from steelyard.data import load_dataset
 from steelyard.evals.runner import Progress
 from steelyard.lm import LM, open_lm, replaying
+from steelyard.lm.opening import as_lm
 from steelyard.prompts import Prompt, load_prompt
 from steelyard.prompts.lock import Lock, bootstrap, read_lock
 from steelyard.report.model import GateReport, SessionReport
@@ -107,7 +108,7 @@ class Workspace:
         """The model of a gate: what it hands over, what it names, or the settings'."""
         given = given if given is not None else self._given_lm
         if given is not None and not isinstance(given, str):
-            return given
+            return as_lm(given)
         spec = given or self.settings.lm
         if spec not in self._lms:
             lm = open_lm(spec, self.settings)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from steelyard.core.files import write_atomically
 from steelyard.core.results import Identity, Row, Scores
 from steelyard.evidence.claim import ID, Claim
 from steelyard.evidence.rowlog import RowLog, frame, read_rows, recover_rows
+from steelyard.evidence.shape import BadShape, check_manifest, identity_of, planned_of, row_of
 
 __all__ = ["FORMAT", "EvidenceBundle", "EvidenceWriter", "new_evidence_id"]
 
@@ -70,6 +71,7 @@ class EvidenceBundle:
                 f"reads {FORMAT}",
                 do="Update Steelyard.",
             )
+        _check(file, manifest)
         return cls(folder=folder, manifest=manifest)
 
     @property
@@ -110,7 +112,7 @@ class EvidenceBundle:
     @property
     def identity(self) -> Identity:
         """What was run."""
-        return Identity.from_json(self.manifest["identity"])
+        return identity_of(self.manifest)
 
     @cached_property
     def scores(self) -> Scores:
@@ -122,7 +124,9 @@ class EvidenceBundle:
         folder = self.folder / f"baseline-{alias}"
         if not folder.is_dir():
             return None
-        return _scores(folder, _read_json(folder / "manifest.json"))
+        manifest = _read_json(folder / "manifest.json")
+        _check(folder / "manifest.json", manifest)
+        return _scores(folder, manifest)
 
     @property
     def verdict_bytes(self) -> bytes | None:
@@ -303,13 +307,27 @@ class EvidenceWriter:
 _RESTORE = "Restore the bundle from the store, or run the eval again."
 
 
+def _check(file: Path, manifest: Mapping[str, JSON]) -> None:
+    try:
+        check_manifest(manifest)
+    except BadShape as error:
+        raise Corrupt(file, str(error), do=_RESTORE) from None
+
+
 def _scores(folder: Path, manifest: Mapping[str, JSON]) -> Scores:
-    planned: Sequence[Any] = manifest["planned"]
-    return Scores(
-        identity=Identity.from_json(manifest["identity"]),
-        planned=tuple((p[0], p[1]) for p in planned),
-        rows=tuple(Row.from_json(r) for r in read_rows(folder / "rows.log")),
-    )
+    rows: list[Row] = []
+    file = folder / "rows.log"
+    try:
+        for value in read_rows(file):
+            rows.append(row_of(value))
+    except BadShape as error:
+        raise Corrupt(file, str(error), do=_RESTORE, line=len(rows) + 1) from None
+    except FileNotFoundError:
+        raise Corrupt(file, "the file is missing", do=_RESTORE) from None
+    try:
+        return Scores(identity=identity_of(manifest), planned=planned_of(manifest), rows=tuple(rows))
+    except InvalidValue as error:
+        raise Corrupt(file, error.what, do=_RESTORE) from None
 
 
 def _seal(folder: Path) -> dict[str, Any]:
@@ -329,11 +347,18 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _refuse(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON")
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        value: Any = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise Corrupt(file, f"it cannot be read ({error})", do=_RESTORE) from None
+        text = file.read_bytes().decode("utf-8")  # json's own guess would let half characters through
+        value: Any = json.loads(text, parse_constant=_refuse)
+        if "\\u" in text:
+            canonical(value)
+    except (OSError, ValueError, RecursionError) as error:
+        raise Corrupt(file, f"it cannot be read ({str(error)[:200]})", do=_RESTORE) from None
     if not isinstance(value, dict):
         raise Corrupt(file, "it is no JSON object", do=_RESTORE)
     return value  # pyright: ignore[reportUnknownVariableType]

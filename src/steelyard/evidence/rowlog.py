@@ -38,8 +38,11 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     check, space, text = line[:_CHECK], line[_CHECK : _CHECK + 1], line[_CHECK + 1 :]
     if space != b" " or check != _checksum(text):
         return None
-    value: dict[str, Any] = json.loads(text)
-    return value
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):  # a right checksum over what is no row: forged
+        return None
+    return value if isinstance(value, dict) else None  # pyright: ignore[reportUnknownVariableType]
 
 
 class RowLog:

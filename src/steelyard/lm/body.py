@@ -15,7 +15,7 @@ class BodyRefused(ValueError):
 
 
 class Decoder:
-    """A body's parts in, decoded parts out, never more than `MAX_BODY` bytes in all.
+    """A body's parts in, decoded parts out, never more than `most` bytes in all (`MAX_BODY` if left out).
 
     Args:
         encoding: `Content-Encoding`; gzip, deflate or none. Others are not asked for and not read.
@@ -24,8 +24,8 @@ class Decoder:
         BodyRefused: such an encoding, here; any other problem, when it is met.
     """
 
-    def __init__(self, encoding: str | None, *, most: int = MAX_BODY) -> None:
-        self.encoding, self.most = (encoding or "").strip().lower(), most
+    def __init__(self, encoding: str | None, *, most: int | None = None) -> None:
+        self.encoding, self.most = (encoding or "").strip().lower(), most or MAX_BODY
         self._raw = self._made = 0
         self._zlib = None
         self._started = False
@@ -69,7 +69,7 @@ class Decoder:
             raise BodyRefused(f"it is larger than {self.most // 2**20} MB")
 
 
-def decode(raw: bytes, encoding: str | None, *, most: int = MAX_BODY) -> bytes:
+def decode(raw: bytes, encoding: str | None, *, most: int | None = None) -> bytes:
     """A whole body, decoded.
 
     Raises:

@@ -99,7 +99,8 @@ class Line(Generic[Ask, Ticket]):
         try:
             while (left := self._left(waiter, deadline)) > 0:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), None if left == NEVER else left)
+                    async with asyncio.timeout(None if left == NEVER else left):
+                        await woken.wait()
                 woken.clear()
         except BaseException:
             self._forget(waiter)

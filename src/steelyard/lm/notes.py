@@ -41,8 +41,8 @@ def noted(body: bytes, note: str, secrets: Collection[str]) -> bytes:
     return (text + note).encode()
 
 
-def redirected(url: Any, response: Any) -> str | None:
-    """A note where a model call is sent on to another place, or None where it may follow.
+def redirected(url: Any, response: Any, *, follows: bool) -> str | None:
+    """A note where a model call is sent on to another place, or None where its client may follow.
 
     The same host may move a call to another path or from http to https, as it is (307, 308). Anything else
     would hand the prompt, and perhaps the key, to somebody nobody chose.
@@ -53,10 +53,12 @@ def redirected(url: Any, response: Any) -> str | None:
     try:
         to = url.join(location)
         upgraded = (url.scheme, to.scheme) == ("http", "https") and url.port is None and to.port is None
-        same = to.host == url.host and (upgraded or (to.scheme, to.port) == (url.scheme, url.port))
+        same = (
+            to != url and to.host == url.host and (upgraded or (to.scheme, to.port) == (url.scheme, url.port))
+        )
         place = f"{to.scheme}://{to.host}" + (f":{to.port}" if to.port else "")
     except Exception:  # a hostile address fails in many ways, and all of them mean no
         same, place = False, "an address that cannot be read"
-    if same and response.status_code in (307, 308):
+    if same and follows and response.status_code in (307, 308):
         return None
     return f" (a model call is not redirected to {place[:200]}; set that as the base address if it is right)"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from steelyard.core.canonical import digest
 from steelyard.core.chat import ChatRequest, Completion
@@ -62,8 +64,10 @@ class OpenAILM:
         self.name = model
         self.digest = digest({"api": "openai", "model": model})
         self.concurrency = concurrency
+        base_url, headers = _without_userinfo(base_url)
         # Retries are the transport's: one policy for every client, and each attempt in the log.
         self._options: dict[str, Any] = {"base_url": base_url, "timeout": timeout_s, "max_retries": 0}
+        self._options |= {"default_headers": headers} if headers else {}
         self._key = api_key
         self._sync: openai.OpenAI | None = None
         self._lock = threading.Lock()
@@ -172,6 +176,18 @@ class OpenAILM:
             output_tokens=reply.output_tokens,
             cached_tokens=reply.cached_tokens,
         )
+
+
+def _without_userinfo(url: str | None) -> tuple[str | None, dict[str, str]]:
+    """The address without `user:password@`, which logs would show, and the header that says the same."""
+    if url is None or "@" not in url:
+        return url, {}
+    parts = urlsplit(url)
+    userinfo, at, place = parts.netloc.rpartition("@")
+    if not at:
+        return url, {}
+    basic = base64.b64encode(unquote(userinfo).encode()).decode()
+    return urlunsplit(parts._replace(netloc=place)), {"Authorization": f"Basic {basic}"}
 
 
 def _openai() -> Any:

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -85,8 +85,15 @@ class Session:
             return None
         return next((f for p in providers if (f := self._stops.get(p)) is not None), None)
 
-    def find(self, key: str, asked: str) -> Recording | None:
+    def find(
+        self, key: str, asked: str, problem: Callable[[Recording], str | None] | None = None
+    ) -> Recording | None:
         """The recording to answer with, or None where the request must go out.
+
+        Args:
+            key: Its key.
+            asked: The request, for people.
+            problem: Says why a recording is no answer; None where it is one.
 
         Raises:
             ReplayMiss, Corrupt: replay mode, and there is no sound recording.
@@ -95,6 +102,8 @@ class Session:
             return None
         try:
             found = self.tape.get(key)
+            if found is not None and problem is not None and (what := problem(found)) is not None:
+                raise Corrupt(self.tape.path(key), what, do="Delete it and record again.")
         except Corrupt as error:
             self.count("corrupt")
             if self.mode == "replay":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Collection
 from typing import Any
@@ -12,7 +13,9 @@ __all__ = ["SECRET_PARAMETERS", "scrub", "secrets_of"]
 SECRET_PARAMETERS = frozenset(
     {"key", "api_key", "api-key", "apikey", "access_token", "token", "sig", "signature"}
 )
-_SECRET_HEADERS = ("authorization", "proxy-authorization", "api-key", "x-api-key", "x-goog-api-key", "cookie")
+_SECRET_HEADERS = frozenset(
+    {b"authorization", b"proxy-authorization", b"api-key", b"x-api-key", b"x-goog-api-key", b"cookie"}
+)
 _SHORTEST = 6  # "none" and "local" are no secrets, and replacing them would spoil texts
 
 _USERINFO = re.compile(r"://[^/?#\s'\"]*@")
@@ -23,10 +26,13 @@ _OPENAI_KEY = re.compile(r"\bsk-[\w-]{6,}")
 def secrets_of(request: Any) -> frozenset[str]:
     """The keys that an `httpx2` or `httpx` request carries, in headers and address."""
     found: set[str] = set()
-    for name in _SECRET_HEADERS:
-        if value := request.headers.get(name):
+    for name, raw in request.headers.raw:
+        if name.lower() in _SECRET_HEADERS:
+            value: str = raw.decode("latin-1")
             scheme, _, rest = value.partition(" ")
             found |= {value, rest} if rest and scheme.isalpha() else {value}
+            if scheme.lower() == "basic":
+                found.add(_password(rest))
     url = request.url
     if password := url.password:
         found |= {password, unquote(password)}
@@ -34,6 +40,13 @@ def secrets_of(request: Any) -> frozenset[str]:
         pairs = parse_qsl(query.decode("ascii", "replace"))
         found |= {v for k, v in pairs if k.lower() in SECRET_PARAMETERS}
     return frozenset(v for v in found if len(v) >= _SHORTEST)
+
+
+def _password(basic: str) -> str:
+    try:
+        return base64.b64decode(basic, validate=True).decode("utf-8", "replace").partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def scrub(text: str, secrets: Collection[str] = ()) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from steelyard.core.errors import CallFailed
 from steelyard.lm.body import BodyRefused, Decoder
 from steelyard.lm.failures import refusal
+from steelyard.lm.stopwatch import Stopwatch
 
 __all__ = ["Streamed", "tee"]
 
@@ -17,13 +18,7 @@ _DONE = b"[DONE]"
 class Streamed(Protocol):
     """What a stream reports to."""
 
-    def timed(self, parts: Any) -> Iterator[bytes]:
-        """The parts, timed and bounded."""
-        ...
-
-    def timed_async(self, parts: Any) -> AsyncIterator[bytes]:
-        """`timed`, awaited."""
-        ...
+    watch: Stopwatch
 
     def stream_broke(self, error: BaseException) -> None:
         """It ended with an error."""
@@ -88,7 +83,7 @@ class _Tee:
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            for part in self._one.timed(self._response.stream):
+            for part in self._one.watch.timed(self._response.stream):
                 if made := self._kept.take(part):
                     yield made
         except GeneratorExit:
@@ -110,7 +105,7 @@ class _AsyncTee:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for part in self._one.timed_async(self._response.stream):
+            async for part in self._one.watch.timed_async(self._response.stream):
                 if made := self._kept.take(part):
                     yield made
         except GeneratorExit:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from steelyard.core.errors import ReplayMiss
-from steelyard.lm.exchange import MARK, Exchange, Request
+from steelyard.lm.exchange import MARK, Exchange
 from steelyard.lm.policy import POLICY
 from steelyard.lm.scope import active_sessions, current
 from steelyard.lm.server import route
 from steelyard.lm.steps import adrive, drive
+from steelyard.lm.stopwatch import Request
 from steelyard.lm.wire import is_model_call
 
 __all__ = ["MARK", "exchange", "exchange_async", "guard"]
@@ -79,7 +80,7 @@ class _Send:
         if one.streams(response):
             return response, None
         try:
-            return response, b"".join(one.timed(response.stream))
+            return response, b"".join(one.watch.timed(response.stream))
         finally:
             response.close()
 
@@ -92,7 +93,7 @@ class _Send:
         if one.streams(response):
             return response, None
         try:
-            return response, b"".join([part async for part in one.timed_async(response.stream)])
+            return response, b"".join([part async for part in one.watch.timed_async(response.stream)])
         finally:
             await response.aclose()
 

@@ -13,7 +13,7 @@ __all__ = ["Reply", "is_model_call", "read_reply"]
 _MODEL_PATHS = ("/chat/completions", "/completions", "/responses", "/embeddings", "/messages")
 _TERMINAL_EVENTS = ("response.completed", "response.incomplete", "message_stop")
 _COUNTS = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens")
-_ONCE = (b'"usage"', b'"choices"', b'"message"')  # a quote inside a text is written \" and does not match
+_ONCE = ('"usage"', '"choices"', '"message"')  # a quote inside a text is written \" and does not match
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +60,6 @@ def read_reply(path: str, content_type: str, body: bytes) -> Reply:
     return _counted(answer, problem=_problem(path, answer), data=answer)
 
 
-def _json(text: bytes | str) -> Any:
-    if isinstance(text, bytes):
-        text = text.decode("utf-8-sig")
-        raw = text.encode() if any(text.count(mark.decode()) > 1 for mark in _ONCE) else b""
-    else:
-        raw = b""
-    return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_twins if raw else None)
-
-
 def _no_constant(word: str) -> Any:
     raise ValueError(f"{word} is no JSON")
 
@@ -79,6 +70,16 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twin = next(k for i, (k, _) in enumerate(pairs) if k in dict(pairs[:i]))
         raise ValueError(f"the key {twin!r} stands twice in one object")
     return out
+
+
+_PLAIN = json.JSONDecoder(parse_constant=_no_constant)
+_STRICT = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_no_twins)
+
+
+def _json(raw: bytes | str) -> Any:
+    text = raw.decode("utf-8-sig") if isinstance(raw, bytes) else raw
+    twins = any(text.count(mark) > 1 for mark in _ONCE)  # rare, and looking for them in every object is slow
+    return (_STRICT if twins else _PLAIN).decode(text)
 
 
 def _problem(path: str, answer: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,6 @@ that follows, so a damaged file is always noticed; it is then set aside in `dama
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from steelyard.core.canonical import digest_bytes
 from steelyard.core.errors import SteelyardError
 from steelyard.core.ref import Ref
 from steelyard.prompts.prompt import Prompt
-from steelyard.prompts.refresher import logger
+from steelyard.prompts.refresher import loading, logger
 
 __all__ = ["Copies", "Copy"]
 
@@ -88,16 +87,9 @@ class Copies:
         """
         body = json.dumps(_body(ref, self.store, copy), ensure_ascii=False).encode("utf-8")
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self.path(ref)
-        part = self.folder / f".{os.getpid()}.{time.monotonic_ns()}.part"
-        try:
-            with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(f"steelyard-prompt 1 {digest_bytes(body)}\n".encode() + body)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with loading():
+            from steelyard.core.files import write_atomically
+        write_atomically(self.path(ref), f"steelyard-prompt 1 {digest_bytes(body)}\n".encode() + body)
 
     def _set_aside(self, path: Path, why: str) -> None:
         self.damaged.append(path)

@@ -86,6 +86,24 @@ class Aliases:
                 )
         self._versions.delete(kind, name, version.digest)
 
+    def drift(self, kind: Kind, name: str) -> list[str]:
+        """In what MLflow's view is behind the ledger, a sentence each. Nothing is changed."""
+        ledger = self._ledger(kind, name)
+        out = [
+            f"MLflow's alias {a!r} is at version {there or 'none'}, the ledger's at {n or 'none'}"
+            for a, n, there in self._wrong(kind, name, ledger)
+        ]
+        left = [v for v in self._versions.all(kind, name) if v.number in ledger.deleted]
+        return out + [f"version {v.number} was deleted and is still there" for v in left]
+
+    def mend(self, kind: Kind, name: str) -> None:
+        """Bring MLflow's view to the ledger."""
+        ledger = self._ledger(kind, name)
+        self._project(kind, name, ledger)
+        for version in self._versions.all(kind, name):
+            if version.number in ledger.deleted:
+                self._versions.delete(kind, name, version.digest)
+
     # -- lines ------------------------------------------------------------------------------------
     def _target(self, entry: LedgerEntry, ledger: Ledger) -> Version:
         assert entry.after is not None
@@ -171,23 +189,30 @@ class Aliases:
         """Set MLflow's aliases to the ledger's; aliases that the ledger never saw are left alone."""
         at, client = base_name(kind, name), self._backend.registry
         for _ in range(_TRIES):
-            model = self._backend.find(lambda: client.get_registered_model(at))
-            if model is None:
-                return
-            there = {a: int(v) for a, v in dict(model.aliases).items()}
-            wanted = {a: ledger.state.get(a, ("", None))[1] for a in {e.alias for e in ledger.moves.values()}}
-            wrong = {
-                a: n for a, n in wanted.items() if there.get(a) != n and not _NOT_FOR_MLFLOW.fullmatch(a)
-            }
+            wrong = self._wrong(kind, name, ledger)
             if not wrong:
                 return
-            for alias, number in wrong.items():
+            for alias, number, _there in wrong:
                 if number is None:
                     client.delete_registered_model_alias(at, alias)
                 elif not self._set(at, alias, number):
                     return  # its version was deleted in MLflow itself; the ledger still says where it stands
             # Someone may have moved it since we read the ledger, and we may just have set it back.
             ledger = self._ledger(kind, name)
+
+    def _wrong(self, kind: Kind, name: str, ledger: Ledger) -> list[tuple[str, int | None, int | None]]:
+        """Alias, version by the ledger, version in MLflow, of every alias that differs."""
+        at = base_name(kind, name)
+        model = self._backend.find(lambda: self._backend.registry.get_registered_model(at))
+        if model is None:
+            return []
+        there = {a: int(v) for a, v in dict(model.aliases).items()}
+        wanted = {a: ledger.state.get(a, ("", None))[1] for a in {e.alias for e in ledger.moves.values()}}
+        return [
+            (a, n, there.get(a))
+            for a, n in sorted(wanted.items())
+            if there.get(a) != n and not _NOT_FOR_MLFLOW.fullmatch(a)
+        ]
 
     def _set(self, at: str, alias: str, number: int) -> bool:
         def call() -> bool:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from steelyard.core.errors import InvalidValue, MissingExtra, SteelyardError, StoreUnavailable
 from steelyard.core.settings import Settings
+from steelyard.store.artifacts import check_address
 from steelyard.store.outage import REQUEST_S, Patient, code_of, operation, outage_of
 from steelyard.store.place import artifact_root, database, shown
 from steelyard.store.schema import FORMAT, FORMAT_TAG, check_format, prepare
@@ -105,6 +106,29 @@ class Backend:
             if code_of(error) == "RESOURCE_ALREADY_EXISTS":
                 return None
             raise
+
+    def check_artifacts(self, address: str) -> None:
+        """Nothing, if artifacts at an address may be fetched; see `store.artifacts`."""
+        check_address(address, self.uri, served=self.artifacts is None)
+
+    def delete_artifacts(self, run_id: str) -> None:
+        """Delete all artifacts of a run, as far as they are there."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        address = self.client.get_run(run_id).info.artifact_uri
+        self.check_artifacts(address)
+        tracking = self.uri if self.artifacts is None else None
+        repository: Any = Patient(get_artifact_repository(address, tracking_uri=tracking))
+        try:
+            if repository.list_artifacts(""):
+                repository.delete_artifacts("")
+        except FileNotFoundError:
+            return
+
+    def forget_run(self, run_id: str) -> None:
+        """Delete a deleted run's rows too, where no server stands before the database."""
+        if self.artifacts is not None:
+            self._raw._tracking_client.store._hard_delete_run(run_id)
 
     def _mark(self) -> None:
         # The default experiment is the one thing every MLflow has; reading it also shows that it answers.

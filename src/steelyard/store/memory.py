@@ -202,6 +202,21 @@ class MemoryStore:
                     raise
         return target
 
+    def read_run(self, run_id: str, to: Path) -> RunRecord:
+        """The run as it was recorded; its artifacts are where they were."""
+        with self._lock:
+            if run_id not in self.runs:
+                raise NotFound("run", run_id, existing=self.runs, where=self.uri)
+            return self.runs[run_id]
+
+    def delete_evidence(self, evidence_id: str) -> None:
+        """Forget a bundle and its run."""
+        check_evidence_id(evidence_id)
+        with self._lock:
+            stored = self._evidence.pop(evidence_id, None)
+            if stored is not None and stored[0].run_id is not None:
+                self.runs.pop(stored[0].run_id, None)
+
     def close(self) -> None:
         """Nothing to release: what is in memory stays until the store itself goes."""
 

@@ -134,6 +134,54 @@ class MlflowStore:
         with self._backend.guard():
             return self._runs.fetch(evidence_id, to)
 
+    def read_run(self, run_id: str, to: Path) -> RunRecord:
+        """A recorded run; its artifacts are copied under `to`."""
+        with self._backend.guard():
+            return self._runs.read(run_id, to)
+
+    def delete_evidence(self, evidence_id: str) -> None:
+        """Delete a bundle and its run for good."""
+        check_evidence_id(evidence_id)
+        with self._backend.guard():
+            self._runs.delete(evidence_id)
+
+    # -- what `steelyard store check` and `gc` ask beyond that ------------------------------------
+    def ledger_names(self, kind: Kind) -> list[str]:
+        """All names of the kind that have a ledger, whether or not they have a version left."""
+        check_kind(kind)
+        with self._backend.guard():
+            return self._versions.names(kind, tag="steelyard.ledger")
+
+    def drift(self, kind: Kind, name: str) -> list[str]:
+        """In what MLflow's view of a name is behind its ledger, a sentence each; reading aliases mends it."""
+        check_target(kind, name)
+        with self._backend.guard():
+            return self._aliases.drift(kind, name)
+
+    def mend(self, kind: Kind, name: str) -> None:
+        """Bring MLflow's own view of a name to its ledger."""
+        check_target(kind, name)
+        with self._backend.guard():
+            self._aliases.mend(kind, name)
+
+    def damaged_evidence(self) -> dict[str, str]:
+        """What is wrong with it, by the run of every bundle whose description was changed."""
+        with self._backend.guard():
+            damaged: dict[str, str] = {}
+            self._runs.find(damaged=damaged)
+            return damaged
+
+    def evidence_size(self, evidence_id: str) -> int:
+        """Bytes of a bundle's files in the store; 0 where there is none."""
+        check_evidence_id(evidence_id)
+        with self._backend.guard():
+            return self._runs.size(evidence_id)
+
+    def unfinished_evidence(self) -> dict[str, str]:
+        """When it began (RFC 3339), by the id of every bundle whose writer died or is still at it."""
+        with self._backend.guard():
+            return self._runs.unfinished()
+
     def close(self) -> None:
         """Give connections back."""
         self._backend.close()

@@ -248,6 +248,24 @@ class Store(Protocol):
         """
         ...
 
+    def read_run(self, run_id: str, to: Path) -> RunRecord:
+        """A recorded run as it can be recorded elsewhere; its artifacts are copied under `to`.
+
+        Not in it: an evidence bundle (see `open_evidence`), and what the store cut or changed when it wrote.
+
+        Raises:
+            NotFound: no such run.
+        """
+        ...
+
+    def delete_evidence(self, evidence_id: str) -> None:
+        """Delete a bundle and its run for good; nothing where there is none.
+
+        Killed half-way it is not found any more, and deleting it again takes the rest. Who needs the bundle
+        is the caller's to know (`steelyard gc` does).
+        """
+        ...
+
     def close(self) -> None:
         """Release what is held; the store can be opened again."""
         ...

@@ -150,14 +150,14 @@ class Versions:
         """The version with a whole digest."""
         return self._with_digest(kind, name, digest)
 
-    def names(self, kind: Kind) -> list[str]:
-        """All names of the kind that have a version of ours."""
-        prompts = f" AND tag.`{IS_PROMPT}` = 'true'" if kind == "prompt" else ""
+    def names(self, kind: Kind, *, tag: str = KIND) -> list[str]:
+        """All names of the kind that have a version of ours, or a line in a series with another tag."""
+        prompts = f" AND tag.`{IS_PROMPT}` = 'true'" if kind == "prompt" and tag == KIND else ""
         names: set[str] = set()
         token: str | None = None
         while True:
             page = self.backend.registry.search_registered_models(
-                f"tag.`{KIND}` = '{kind}'{prompts}", max_results=_PAGE, page_token=token
+                f"tag.`{tag}` = '{kind}'{prompts}", max_results=_PAGE, page_token=token
             )
             names |= {model.tags.get(NAME) or decode(model.name) for model in page if model.latest_versions}
             token = page.token

@@ -10,11 +10,12 @@ import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from steelyard.core.errors import InvalidValue, NotFound
+from steelyard.core.clock import stamp
+from steelyard.core.errors import Corrupt, InvalidValue, NotFound
 from steelyard.store.backend import FORMAT, FORMAT_TAG, Backend
 from steelyard.store.naming import join_text, key, split_text
 from steelyard.store.place import shown
@@ -86,8 +87,13 @@ class Runs:
         self._backend.client.set_tag(run_id, f"{_EVIDENCE}.complete", "true")
         return self.find(id=evidence.id)[0]
 
-    def find(self, **wanted: str | None) -> list[EvidenceInfo]:
-        """The bundles whose fields equal all given values, oldest first; each id once."""
+    def find(self, *, damaged: dict[str, str] | None = None, **wanted: str | None) -> list[EvidenceInfo]:
+        """The bundles whose fields equal all given values, oldest first; each id once.
+
+        Args:
+            damaged: Takes what is wrong by run, instead of the error that would be raised.
+            **wanted: Values of the fields that are searched by.
+        """
         client = self._backend.client
         text = " AND ".join(
             [f"tags.`{_EVIDENCE}.complete` = 'true'"]
@@ -97,7 +103,13 @@ class Runs:
         found: dict[str, EvidenceInfo] = {}
         for run in _all(client.search_runs, experiment_ids=places, filter_string=text) if places else ():
             where = f"{shown(self._backend.uri)} run {run.info.run_id}"
-            value = json.loads(join_text(_INFO, run.data.tags, where=where))
+            try:
+                value = json.loads(join_text(_INFO, run.data.tags, where=where))
+            except Corrupt as error:
+                if damaged is None:
+                    raise
+                damaged[run.info.run_id] = error.what
+                continue
             bundle = EvidenceInfo(**{**value, "run_id": run.info.run_id})
             first = found.get(bundle.id)
             # Two who stored one bundle at one time: all readers agree on one of the runs.
@@ -109,6 +121,8 @@ class Runs:
         """The bundle's folder at `to/<id>`, complete or not there at all."""
         target = to / evidence_id
         if target.exists():
+            with contextlib.suppress(OSError):
+                os.utime(target)  # so that `gc` sees a copy that is in use
             return target
         found = self.find(id=evidence_id)
         if not found:
@@ -118,13 +132,90 @@ class Runs:
         to.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=to, prefix=".fetch-") as folder:
             # Where in the folder it ends up depends on the kind of artifact store.
-            here = self._backend.client.download_artifacts(found[0].run_id, f"evidence/{evidence_id}", folder)
+            here = self._download(found[0].run_id or "", f"evidence/{evidence_id}", Path(folder))
             try:
                 Path(here).rename(target)
             except OSError:
                 if not target.is_dir():  # else another one was first, with the same bytes
                     raise
         return target
+
+    def read(self, run_id: str, to: Path) -> RunRecord:
+        """A run as it can be recorded elsewhere, its artifacts but the evidence under `to`."""
+        client = self._backend.client
+        run = self._backend.find(lambda: client.get_run(run_id))
+        if run is None:
+            raise NotFound(
+                "run", run_id, where=shown(self._backend.uri), do="Look in MLflow which there are."
+            )
+        metrics: dict[str, float | list[float]] = {}
+        for metric in run.data._metric_objs:
+            if metric.step == 0:
+                metrics[metric.key] = metric.value
+            else:
+                history = client.get_metric_history(run_id, metric.key)
+                metrics[metric.key] = [m.value for m in sorted(history, key=lambda m: m.step)]
+        artifacts: dict[str, Path] = {}
+        for top in client.list_artifacts(run_id):
+            if top.path != "evidence":
+                artifacts[top.path] = self._download(run_id, top.path, to)
+        return RunRecord(
+            experiment=client.get_experiment(run.info.experiment_id).name,
+            name=run.info.run_name,
+            status="FINISHED" if run.info.status == "FINISHED" else "FAILED",
+            params=dict(run.data.params),
+            metrics=metrics,
+            tags={
+                k: v
+                for k, v in run.data.tags.items()
+                if not k.startswith(("mlflow.", f"{_EVIDENCE}.")) and k != FORMAT_TAG
+            },
+            artifacts=artifacts,
+            started=_moment(run.info.start_time),
+            ended=_moment(run.info.end_time or run.info.start_time),
+        )
+
+    def delete(self, evidence_id: str) -> None:
+        """Delete the runs of a bundle: hidden first, then the artifacts, then the run itself."""
+        client = self._backend.client
+        for run in self._with_id(evidence_id):
+            run_id = run.info.run_id
+            if f"{_EVIDENCE}.complete" in run.data.tags:
+                client.delete_tag(run_id, f"{_EVIDENCE}.complete")
+            self._backend.delete_artifacts(run_id)
+            client.delete_run(run_id)
+            self._backend.forget_run(run_id)
+
+    def size(self, evidence_id: str) -> int:
+        """Bytes of a bundle's files in the store."""
+        found = self.find(id=evidence_id)
+        if not found or found[0].run_id is None:
+            return 0
+        return self._size(found[0].run_id, f"evidence/{evidence_id}")
+
+    def _size(self, run_id: str, path: str) -> int:
+        files = self._backend.client.list_artifacts(run_id, path)
+        return sum(self._size(run_id, f.path) if f.is_dir else int(f.file_size or 0) for f in files)
+
+    def unfinished(self) -> dict[str, str]:
+        """When it began, by id of every bundle that is not complete."""
+        runs = list(self._with_id(None))
+        whole = {r.data.tags[f"{_EVIDENCE}.id"] for r in runs if f"{_EVIDENCE}.complete" in r.data.tags}
+        found = {r.data.tags[f"{_EVIDENCE}.id"]: _moment(r.info.start_time) for r in runs}
+        return {k: v for k, v in found.items() if k not in whole}
+
+    def _with_id(self, evidence_id: str | None) -> Iterator[Any]:
+        client = self._backend.client
+        places = [e.experiment_id for e in _all(client.search_experiments)]
+        wanted = "LIKE '%'" if evidence_id is None else f"= '{_plain(evidence_id)}'"
+        text = f"tags.`{_EVIDENCE}.id` {wanted}"
+        return _all(client.search_runs, experiment_ids=places, filter_string=text) if places else iter(())
+
+    def _download(self, run_id: str, path: str, to: Path) -> Path:
+        """Where an artifact was put; its address must be one of this store's own."""
+        self._backend.check_artifacts(self._backend.client.get_run(run_id).info.artifact_uri)
+        to.mkdir(parents=True, exist_ok=True)
+        return Path(self._backend.client.download_artifacts(run_id, path, str(to)))
 
     def _experiment(self, name: str) -> str:
         if name in self._experiments:
@@ -167,6 +258,10 @@ def _all(search: Any, **arguments: Any) -> Iterator[Any]:
 
 def _millis(moment: str) -> int:
     return round(datetime.fromisoformat(moment).timestamp() * 1000)
+
+
+def _moment(millis: int) -> str:
+    return stamp(datetime.fromtimestamp(millis / 1000, UTC))
 
 
 def _cut(text: str, limit: int) -> str:

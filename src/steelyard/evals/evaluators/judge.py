@@ -15,6 +15,7 @@ from steelyard.core.errors import InvalidValue, NotFound
 from steelyard.core.score import Direction, Metric, Score
 from steelyard.evals.evaluators.base import Sample, failed
 from steelyard.evals.evaluators.fields import reference_at
+from steelyard.lm.opening import as_lm
 
 if TYPE_CHECKING:
     from steelyard.lm.protocol import LM
@@ -147,7 +148,7 @@ def judge(
     name: str | None = None,
     choices: Mapping[str, float] | None = None,
     direction: Direction = "higher",
-    lm: LM | None = None,
+    lm: Any = None,
 ) -> Judge:
     """A judge.
 
@@ -158,7 +159,7 @@ def judge(
         name: The metric's name; the last part of the prompt's if left out.
         choices: The labels and what each is worth; `{"yes": 1, "no": 0}` if left out.
         direction: Whether higher or lower is better.
-        lm: The model that answers; the gate's if left out.
+        lm: The model that answers, an `LM` or a LangChain chat model; the gate's if left out.
 
     Raises:
         NotFound: no such prompt. InvalidFile: its file cannot be used.
@@ -187,7 +188,7 @@ def judge(
         low=min(worth.values()),
         high=max(worth.values()),
     )
-    return Judge(metric=metric, prompt=asked, choices=worth, lm=lm)
+    return Judge(metric=metric, prompt=asked, choices=worth, lm=as_lm(lm) if lm is not None else None)
 
 
 def _load(name: str) -> Prompt:

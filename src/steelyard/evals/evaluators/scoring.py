@@ -15,6 +15,7 @@ from steelyard.core.score import Metric, Score
 from steelyard.evals.blame import described
 from steelyard.evals.evaluators import resources, structure, text
 from steelyard.evals.evaluators.base import Check, Evaluator, Sample, error_scores, failed
+from steelyard.evals.evaluators.foreign import ACCEPTED, recognised
 from steelyard.evals.evaluators.function import FunctionEvaluator
 from steelyard.evals.looping import Late, within
 from steelyard.evals.threads import DaemonThreads
@@ -82,7 +83,7 @@ class Scoring:
         self._inline = [i for i in places if isinstance(self._evaluators[i], Check)]
         self._sync = [i for i in places if _is_sync(self._evaluators[i])]
         self._other = [i for i in places if i not in self._inline and i not in self._sync]
-        self._threads = DaemonThreads()
+        self._threads = DaemonThreads(lanes=_LANES)
 
     def __enter__(self) -> Scoring:
         return self
@@ -124,7 +125,7 @@ class Scoring:
         running = {self._threads.start(work)}
         _, late = await asyncio.wait(running, timeout=min(_GRACE_S, self._timeout_s))
         if late:
-            running = late | {self._threads.start(work) for _ in self._sync[1:]}
+            running = late | {self._threads.start(work, urgent=True) for _ in self._sync}
             await asyncio.wait(running, timeout=self._timeout_s)
         for i in self._sync:
             found[i] = done[i] if i in done else self._too_late(i)
@@ -163,6 +164,9 @@ class Scoring:
             )
         return tuple(_in_range(m, s) for m, s in zip(evaluator.metrics, scores, strict=True))
 
+
+_LANES = 4
+"""Threads for sync functions that are over at once, as most are."""
 
 _GRACE_S = 0.01
 """Seconds after which sync functions of a row that are still not done get threads of their own."""
@@ -233,8 +237,8 @@ def invalid_output_scores(
     return tuple(out)
 
 
-def resolve_evaluators(given: Sequence[Evaluator | str]) -> tuple[Evaluator, ...]:
-    """The evaluators, those given by name looked up, and no metric measured twice.
+def resolve_evaluators(given: Sequence[Any]) -> tuple[Evaluator, ...]:
+    """The evaluators, those given by name looked up, other packages' adapted, and no metric measured twice.
 
     Raises:
         NotFound: no evaluator has that name; the text offers the nearest.
@@ -245,11 +249,9 @@ def resolve_evaluators(given: Sequence[Evaluator | str]) -> tuple[Evaluator, ...
     out: list[Evaluator] = []
     owner: set[str] = set()
     for one in given:
-        evaluator = _named(one) if isinstance(one, str) else one
-        if not isinstance(evaluator, Evaluator):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidValue(
-                _no_evaluator(evaluator), do="Write exact_match(), or decorate with @evaluator."
-            )
+        evaluator = _named(one) if isinstance(one, str) else recognised(one)
+        if evaluator is None:
+            raise InvalidValue(f"{one!r:.200} is no evaluator", do=f"Accepted are {ACCEPTED}.")
         if not evaluator.metrics:
             raise InvalidValue(f"{evaluator!r} measures nothing", do="Give it at least one metric.")
         for metric in evaluator.metrics:
@@ -274,10 +276,3 @@ def _named(name: str) -> Evaluator:
             f"the evaluator {name!r} needs arguments, so its name alone is not enough",
             do=f"Import it and call it: {name}(...).",
         ) from None
-
-
-def _no_evaluator(value: object) -> str:
-    name = getattr(value, "__name__", None)
-    if name is not None:
-        return f"the function {name!r} is no evaluator"
-    return f"{value!r} is no evaluator"
