@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "import_"]
 
+_MOST = 1_000_000
 _FORMATS = "f-string, langchain, langsmith, github, mlflow, promptfoo or steelyard"
 
 
@@ -141,7 +142,13 @@ def _to_langsmith(settings: Settings, target: str, manifest: str) -> str:
 
 def _text(source: str) -> str:
     try:
-        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+        if source == "-":
+            data = sys.stdin.buffer.read(_MOST + 1)
+        else:
+            with Path(source).open("rb") as file:
+                data = file.read(_MOST + 1)
+        if len(data) > _MOST:
+            raise InvalidValue(f"{source} is over 1 MB", do="A prompt is text that people review.")
         return data.decode("utf-8-sig")
     except OSError as error:
         raise InvalidValue(

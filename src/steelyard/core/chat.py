@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from steelyard.core.canonical import JSON
-from steelyard.core.errors import InvalidOutput, MissingExtra
+from steelyard.core.errors import InvalidOutput, InvalidValue, MissingExtra
 from steelyard.core.results import Usage
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class ChatRequest:
 
         Raises:
             MissingExtra: LangChain is not installed.
+            InvalidValue: a message has no form there, such as a tool call without JSON arguments.
         """
         try:
             from langchain_core.messages import convert_to_messages
@@ -64,7 +65,17 @@ class ChatRequest:
             raise MissingExtra(
                 error.name or "langchain-core", extra="langchain", needed_for="to_langchain()"
             ) from None
-        return convert_to_messages([{"content": "", **m} for m in self.messages])
+        try:
+            return convert_to_messages([{"content": "", **m} for m in self.messages])
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+        ) as error:  # say arguments that are no JSON
+            raise InvalidValue(
+                f"a message has no form in LangChain ({' '.join(str(error).split())[:120]})",
+                do="Mend its tool calls or content.",
+            ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from steelyard.core.canonical import JSON
+from steelyard.core.canonical import JSON, canonical
+from steelyard.core.clock import monotonic
 from steelyard.core.dataset import Dataset
 from steelyard.core.errors import SteelyardError, StoreUnavailable
 from steelyard.core.results import Row
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Mirrored", "mirror", "mirror_if_asked", "run_id"]
 
 _NAMESPACE = uuid.UUID("0d9c6e1e-6d59-5a6c-8d1f-2a9a52b7c1f0")
-_BATCH = 100
+_BATCH, _BATCH_BYTES = 100, 8_000_000
 _FLUSH_S = 60.0
 
 
@@ -106,14 +107,16 @@ def mirror(bundle: EvidenceBundle, dataset: Dataset, settings: Settings) -> Mirr
                 num_repetitions=bundle.identity.trials,
             )
         examples = {e.id: e.inputs for e in dataset}
-        records = list(_runs(bundle, rows, examples, pushed.ids, str(project.id)))
-        for start in range(0, len(records), _BATCH):
-            client.multipart_ingest(create=records[start : start + _BATCH])
+        for batch in _batches(_runs(bundle, rows, examples, pushed.ids, str(project.id))):
+            client.multipart_ingest(create=batch)
             _check(failed, client)
         for row in rows:
             _feedback(client, bundle, row, str(project.id))
         _verdict_feedback(client, bundle.id, verdict, str(project.id))
-        client.flush(timeout=_FLUSH_S)
+        began = monotonic()
+        client.flush(timeout=_FLUSH_S)  # says nothing where it runs out of time
+        if monotonic() - began >= _FLUSH_S:
+            failed.append(TimeoutError(f"scores were still on their way after {_FLUSH_S:g} s"))
         _check(failed, client)
         # Said last: an experiment without it is one that broke off.
         client.update_project(
@@ -157,6 +160,21 @@ def _runs(
         else:
             made["outputs"] = outputs if isinstance(outputs, dict) else {"output": outputs}
         yield made
+
+
+def _batches(records: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The records in requests of at most 100 and about 8 MB, well under what LangSmith takes at once."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for record in records:
+        length = len(canonical([record["inputs"], record.get("outputs")]))
+        if batch and (len(batch) == _BATCH or size + length > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(record)
+        size += length
+    if batch:
+        yield batch
 
 
 def _row_metadata(row: Row) -> dict[str, JSON]:

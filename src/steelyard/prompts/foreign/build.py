@@ -17,6 +17,8 @@ __all__ = [
     "Building",
     "Jinja",
     "allowed",
+    "keyed",
+    "listed",
     "literal",
     "mapped",
     "segments_of",
@@ -168,6 +170,29 @@ def allowed(value: Any, known: Iterable[str], where: str) -> dict[str, Any]:
             do=f"Known are {', '.join(sorted(known))}: take the key out if it does not matter.",
         )
     return found
+
+
+def listed(value: Any, where: str) -> list[Any]:
+    """The list; an empty one for None.
+
+    Raises:
+        InvalidValue: it is something else.
+    """
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise InvalidValue(f"{where} is no list", do="Mend the file.")
+    return cast("list[Any]", value)
+
+
+def keyed(value: Any, where: str) -> dict[str, Any]:
+    """The object, whatever its keys; an empty one for None.
+
+    Raises:
+        InvalidValue: it is something else.
+    """
+    found = {} if value is None else value
+    return allowed(found, cast("Mapping[str, Any]", found) if isinstance(found, Mapping) else (), where)
 
 
 def segments_of(prompt: Prompt, text: str, target: str, *, number: bool = True) -> list[Segment]:

@@ -17,6 +17,8 @@ from steelyard.core.errors import InvalidValue
 from steelyard.prompts.foreign.build import (
     Building,
     allowed,
+    keyed,
+    listed,
     literal,
     segments_of,
     text_variables,
@@ -141,16 +143,13 @@ def _response_format(value: Mapping[str, Any]) -> JSON:
 
 def _tests(building: Building, value: Mapping[str, Any]) -> Imported:
     """The prompt with the test data as rows; `expected` becomes the reference output."""
-    rows: Any = value.get("testData") or []
-    if not isinstance(rows, list):
-        raise InvalidValue("testData is no list", do="Give a list of objects.")
-    for i, row in enumerate(cast("list[Any]", rows)):
-        found = allowed(row, row if isinstance(row, Mapping) else (), f"testData row {i + 1}")
+    for i, row in enumerate(listed(value.get("testData"), "testData")):
+        found = keyed(row, f"testData row {i + 1}")
         expected = {"reference_outputs": found.pop("expected")} if found.get("expected") is not None else {}
         found.pop("expected", None)
         building.examples.append({"inputs": found, **expected})
     typed_by_rows(building, building.examples)
-    for evaluator in cast("list[Any]", value.get("evaluators") or []):
+    for evaluator in listed(value.get("evaluators"), "evaluators"):
         found = allowed(evaluator, ("name", "string", "llm", "uses"), "an evaluator")
         name = str(found.get("name"))[:80]
         source = _evaluator(allowed(found.get("string") or {}, _STRING, f"the evaluator {name!r}"))

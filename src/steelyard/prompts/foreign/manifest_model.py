@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from steelyard.core.errors import InvalidValue
-from steelyard.prompts.foreign.build import Building, allowed
+from steelyard.prompts.foreign.build import Building, allowed, listed
 
 __all__ = ["PARAMETERS", "read_binding", "read_model"]
 
@@ -94,7 +94,7 @@ def read_binding(building: Building, kwargs: object) -> None:
     given = allowed(kwargs, known, "what is bound to the model")
     if given.get("model") is not None:
         building.model = str(given["model"])
-    building.tools += [plain_data(t) for t in given.get("tools") or []]
+    building.tools += [plain_data(t) for t in listed(given.get("tools"), "tools")]
     if given.get("response_format") is not None:
         building.response_format = plain_data(given["response_format"])
     _parameters(building, given)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from steelyard.core.errors import InvalidValue
-from steelyard.prompts.foreign.build import Building, allowed
+from steelyard.prompts.foreign.build import Building, allowed, keyed, listed
 from steelyard.prompts.foreign.jinja_space import from_jinja, guessed_types, simple_segments
 from steelyard.prompts.foreign.manifest_model import read_binding, read_model
 from steelyard.prompts.foreign.text import read_fstring, read_mustache
@@ -51,7 +51,7 @@ def read_manifest(value: object, name: str) -> Building:
     steps = [value]
     if kind == "RunnableSequence":
         given = allowed(kwargs, ("first", "middle", "last", "name"), kind)
-        steps = [given.get("first"), *given.get("middle", []), given.get("last")]
+        steps = [given.get("first"), *listed(given.get("middle"), "middle"), given.get("last")]
     _prompt(building, steps[0])
     for step in steps[1:]:
         _step(building, step)
@@ -78,7 +78,7 @@ def node(value: object, where: str) -> tuple[str, dict[str, Any]]:
         raise InvalidValue(
             f"{where} is {kind} of {str(path[0])[:60]!r}", do="Only LangChain's own prompts are read."
         )
-    return kind, allowed(found.get("kwargs", {}), found.get("kwargs", {}), f"{where} ({kind})")
+    return kind, keyed(found.get("kwargs"), f"{where} ({kind})")
 
 
 def _prompt(building: Building, value: object) -> None:
@@ -92,8 +92,8 @@ def _prompt(building: Building, value: object) -> None:
         )
     structured = ("schema_", "schema", "structured_output_kwargs") if kind == "StructuredPrompt" else ()
     given = allowed(kwargs, (*_CHAT, *structured), kind)
-    partial = given.get("partial_variables") or {}
-    for i, message in enumerate(given.get("messages", [])):
+    partial = keyed(given.get("partial_variables"), "partial_variables")
+    for i, message in enumerate(listed(given.get("messages"), "messages")):
         _message(building, message, f"message {i + 1}", partial)
     _partial(building, {k: v for k, v in partial.items() if v != []})  # [] stands for an optional placeholder
     _empty(building, given)
@@ -187,7 +187,7 @@ def _part(building: Building, value: object, where: str) -> dict[str, Any]:
     if kind not in ("ImagePromptTemplate", "DictPromptTemplate"):
         raise InvalidValue(f"{where} is a {kind}", do="Give text, image or dict templates.")
     given = allowed(kwargs, _TEMPLATE, where)
-    _partial(building, given.get("partial_variables") or {})
+    _partial(building, keyed(given.get("partial_variables"), "partial_variables"))
     template = given.get("template")
     if kind == "ImagePromptTemplate":
         template = {"type": "image_url", "image_url": allowed(template, ("url", "detail"), where)}
@@ -209,7 +209,7 @@ def _part(building: Building, value: object, where: str) -> dict[str, Any]:
 
 def _text(building: Building, kwargs: Mapping[str, Any], where: str) -> Any:
     given = allowed(kwargs, _TEMPLATE, where)
-    _partial(building, given.get("partial_variables") or {})
+    _partial(building, keyed(given.get("partial_variables"), "partial_variables"))
     _empty(building, given)
     template = given.get("template")
     if not isinstance(template, str):
@@ -296,7 +296,10 @@ def _fixed(kind: str, kwargs: Mapping[str, Any], where: str) -> dict[str, Any]:
         )
     out: dict[str, Any] = {"role": role, "content": given.get("content", "")}
     out |= {k: given[k] for k in ("name", "tool_call_id") if given.get(k)}
-    calls = [allowed(c, ("name", "args", "id", "type"), where) for c in given.get("tool_calls") or []]
+    calls = [
+        allowed(c, ("name", "args", "id", "type"), where)
+        for c in listed(given.get("tool_calls"), "tool_calls")
+    ]
     if calls:
         out["tool_calls"] = [
             {

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from steelyard.core.canonical import JSON
 from steelyard.core.errors import InvalidValue
-from steelyard.prompts.foreign.build import Building, allowed, typed_by_rows
+from steelyard.prompts.foreign.build import Building, allowed, keyed, listed, typed_by_rows
 from steelyard.prompts.foreign.format import Exported, Imported
 from steelyard.prompts.foreign.json_text import looks_like, read_json, read_mapping
 from steelyard.prompts.foreign.promptfoo_asserts import Assertions
@@ -196,8 +196,14 @@ def _rows(value: Mapping[str, Any], asserts: Assertions) -> list[Mapping[str, JS
         for key in ("options", "provider", "threshold"):
             if found.get(key):
                 asserts.say(f"{key!r} of {where} was left out.")
-        values = {**(default.get("vars") or {}), **(found.get("vars") or {})}
-        reference = asserts.of_test([*(default.get("assert") or []), *(found.get("assert") or [])], where)
+        values = keyed(default.get("vars"), "defaultTest.vars") | keyed(found.get("vars"), f"vars of {where}")
+        reference = asserts.of_test(
+            [
+                *listed(default.get("assert"), "defaultTest.assert"),
+                *listed(found.get("assert"), f"assert of {where}"),
+            ],
+            where,
+        )
         named = {k: v if isinstance(v, list) else [v] for k, v in values.items()}
         for combination in itertools.product(*named.values()):  # a list of values is one row each, as there
             inputs = dict(zip(named, combination, strict=True))

@@ -117,6 +117,8 @@ def _fixed(kind: str, value: Any) -> str | None:
         return f"regex({'^' + re.escape(str(value))!r})"
     if kind == "is-json":
         return f"json_schema({value if isinstance(value, dict) else {}!r})"
+    if kind in ("latency", "cost") and not isinstance(value, (int, float, type(None))):
+        return None
     if kind == "latency":
         return (
             "latency()"

@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _DOUBLE = re.compile(r"\{\{(\s*)([\w.\-]+)(\s*)\}\}")
-_MUSTACHE = re.compile(r"\{\{\{\s*([^{}]*?)\s*\}\}\}|\{\{(.*?)\}\}", re.DOTALL)
+_MUSTACHE = re.compile(r"\{\{\{([^{}]*)\}\}\}|\{\{(.*?)\}\}", re.DOTALL)
 _TAGS = {"#": "a section", "^": "an inverted section", "/": "a section's end", ">": "a partial"} | {
     "=": "a change of delimiters",
     "!": "a comment",
@@ -99,7 +99,7 @@ def read_mustache(text: str, where: str) -> tuple[list[Segment], set[str]]:
                 f"{where} uses {_TAGS[inner[0]]} of mustache",
                 do="Write it with 'syntax: jinja', or put in the finished text as a variable.",
             )
-        name = raw if raw is not None else inner.removeprefix("&").strip()
+        name = raw.strip() if raw is not None else inner.removeprefix("&").strip()
         segments.append(_named(name, where))
         if raw is None and not inner.startswith("&"):
             escaped.add(name)
