@@ -216,3 +216,13 @@ def test_what_was_never_recorded_fails_its_row_and_not_the_run(server, workspace
     assert len(report.candidate.rows) == len(DATA)
     assert server.calls == []
     client.close()
+
+
+def test_a_judge_has_a_model_of_its_own_by_name(server, workspace, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    server.say(says)
+    named = judge("steelyard/correct", lm="openai:judge")
+    assert (named.needs_lm, named.lm.name) == (False, "judge")
+    report = run_gate(spec(named), workspace())
+    assert report.outcome == "pass", report.candidate.rows[0].scores
+    assert {c.json["model"] for c in server.calls} == {"judge"}

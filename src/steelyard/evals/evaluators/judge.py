@@ -15,7 +15,7 @@ from steelyard.core.errors import InvalidValue, NotFound
 from steelyard.core.score import Direction, Metric, Score
 from steelyard.evals.evaluators.base import Sample, failed
 from steelyard.evals.evaluators.fields import reference_at
-from steelyard.lm.opening import as_lm
+from steelyard.lm.opening import as_lm, open_lm
 
 if TYPE_CHECKING:
     from steelyard.lm.protocol import LM
@@ -159,7 +159,8 @@ def judge(
         name: The metric's name; the last part of the prompt's if left out.
         choices: The labels and what each is worth; `{"yes": 1, "no": 0}` if left out.
         direction: Whether higher or lower is better.
-        lm: The model that answers, an `LM` or a LangChain chat model; the gate's if left out.
+        lm: The model that answers: a name such as `"openai:gpt-5"`, an `LM`, or a LangChain chat model; the
+            gate's if left out.
 
     Raises:
         NotFound: no such prompt. InvalidFile: its file cannot be used.
@@ -188,7 +189,15 @@ def judge(
         low=min(worth.values()),
         high=max(worth.values()),
     )
-    return Judge(metric=metric, prompt=asked, choices=worth, lm=as_lm(lm) if lm is not None else None)
+    return Judge(metric=metric, prompt=asked, choices=worth, lm=_opened(lm) if lm is not None else None)
+
+
+def _opened(lm: Any) -> LM:
+    if not isinstance(lm, str):
+        return as_lm(lm)
+    from steelyard.core.settings import load_settings
+
+    return open_lm(lm, load_settings())
 
 
 def _load(name: str) -> Prompt:
