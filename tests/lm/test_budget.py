@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steelyard.core.chat import ChatRequest
@@ -95,6 +95,7 @@ def test_a_cap_is_a_number_above_nothing(cap):
         Budget(max_cost_usd=cap)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), max_size=60), st.integers(1, 400))
 def test_what_is_spent_exceeds_the_cap_by_no_more_than_the_estimates_were_wrong(calls, cap):
     budget, error, open_ = Budget(max_tokens_total=cap), 0, []
@@ -114,6 +115,7 @@ def test_what_is_spent_exceeds_the_cap_by_no_more_than_the_estimates_were_wrong(
     assert budget.reserved_tokens == 0
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_the_bytes_of_a_request_bound_its_tokens(text):
     body = b'{"messages":[{"role":"user","content":"' + text.encode("utf-8", "replace")
