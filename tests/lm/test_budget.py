@@ -71,11 +71,20 @@ def test_who_only_lacks_what_others_reserved_waits_for_them():
 
 
 def test_who_holds_a_reservation_is_refused_instead_of_waiting_for_himself():
-    budget = Budget(max_tokens_total=100)
-    budget.reserve(80, 0.0)
+    budget, got = Budget(max_tokens_total=100), []
+    mine = budget.reserve(60, 0.0)
+    other = threading.Thread(target=lambda: got.append(budget.reserve(50, 0.0)))
+    other.start()
+    while not budget.waiting:
+        pass
     with pytest.raises(CallFailed) as caught:
         budget.reserve(50, 0.0, patient=False)
     assert caught.value.kind == "budget"
+    second = budget.reserve(30, 0.0, patient=False)  # it fits, and the one in line waits for what I hold
+    budget.settle(mine, 10)
+    budget.settle(second, 10)
+    other.join(5)
+    assert got[0].tokens == 50
 
 
 def test_a_resumed_run_carries_on():

@@ -447,3 +447,29 @@ def test_a_call_that_ends_badly_closes_its_client_too(fault):
 
         asyncio.run(work())
         assert lm._of_loops == {}
+
+
+def test_a_row_that_holds_a_stream_does_not_wait_for_itself(tmp_path):
+    from steelyard.lm import Budget
+
+    script = [streaming("a b c"), "ok", streaming("d e f", drip_s=0.01)]
+    with (
+        ChatServer(script) as server,
+        replaying(tmp_path, budget=(budget := Budget(max_tokens_total=20_000))),
+    ):
+        lm = model(server, concurrency=1)
+        create = lm.openai_client().chat.completions.create
+        with call_scope("a", timeout_s=20) as calls:
+            stream = create(model="m", messages=HI, stream=True, max_tokens=50)
+            next(stream)
+            assert lm.complete(ask("meanwhile")).text == "ok"
+            assert len(list(stream)) > 1
+        assert [c.failure for c in calls.log] == [None, None]
+        with call_scope("b", timeout_s=20) as calls:
+            forgotten = create(model="m", messages=[*HI, *HI], stream=True, max_tokens=50)
+            next(forgotten)
+        assert calls.streams == set()
+        assert budget.reserved_tokens == 0
+        with call_scope("c", timeout_s=20):  # what the forgotten one held is free again
+            assert lm.complete(ask("afterwards")).text == "ok"
+        forgotten.close()
