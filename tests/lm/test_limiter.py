@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steelyard.core.clock import monotonic
@@ -187,6 +187,7 @@ def test_a_task_cancelled_at_the_moment_it_is_let_in_gives_its_slot_back():
     asyncio.run(work())
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["enter", "succeeded", "throttled", "left"]), max_size=80), st.integers(1, 9))
 def test_the_limit_is_never_exceeded_and_never_left_for_ever(actions, cap):
     limiter, slots = known(cap), []

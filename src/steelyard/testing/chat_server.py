@@ -71,6 +71,7 @@ class ChatCall:
         path: Path and query.
         headers: Names in lower case.
         json: The body read as JSON; None where it is none.
+        peer: The client's end of the connection; equal for calls on one connection.
         at: Monotonic seconds of its arrival.
         ended: Monotonic seconds when it was answered; None before.
         status: What it was answered with; 0 before.
@@ -80,6 +81,7 @@ class ChatCall:
     path: str
     headers: Mapping[str, str]
     json: Any
+    peer: tuple[str, int]
     at: float
     ended: float | None = None
     status: int = 0
@@ -243,14 +245,18 @@ class ChatServer:
         self._http.server_close()
 
     # -- for the handler --------------------------------------------------------------------------
-    def arrived(self, path: str, headers: Mapping[str, str], body: bytes) -> tuple[ChatCall, Reply]:
+    def arrived(
+        self, path: str, headers: Mapping[str, str], body: bytes, peer: tuple[str, int]
+    ) -> tuple[ChatCall, Reply]:
         """The call that came in, and its reply."""
         try:
             value = json.loads(body)
         except ValueError:
             value = None
         with self._lock:
-            call = ChatCall(n=len(self.calls), path=path, headers=headers, json=value, at=monotonic())
+            call = ChatCall(
+                n=len(self.calls), path=path, headers=headers, json=value, peer=peer, at=monotonic()
+            )
             self.calls.append(call)
             self._under_way += 1
             self.most_at_once = max(self.most_at_once, self._under_way)
@@ -340,7 +346,7 @@ class _Handler(BaseHTTPRequestHandler):
         chat = self._chat
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         headers = {k.lower(): v for k, v in self.headers.items()}
-        call, reply = chat.arrived(self.path, headers, body)
+        call, reply = chat.arrived(self.path, headers, body, self.client_address)
         try:
             if reply.delay_s:
                 chat.pause(reply.delay_s)
