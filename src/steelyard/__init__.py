@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from steelyard.evals.spec import Gate
     from steelyard.gates.policy import at_least, at_most, not_worse_than
+    from steelyard.lm.langchain_lm import chat_model
     from steelyard.prompts import load_prompt
     from steelyard.prompts.serve import prompt
 
@@ -41,6 +42,7 @@ _HOMES = {
     "SteelyardError": "core.errors",
     "adapt": "evals.evaluators",
     "at_least": "gates.policy",
+    "chat_model": "lm.langchain_lm",
     "at_most": "gates.policy",
     "contains": "evals.evaluators",
     "cost": "evals.evaluators",
@@ -79,6 +81,7 @@ __all__ = [  # noqa: RUF022 - by subject
     "numeric_close",
     "one_of",
     "regex",
+    "chat_model",
     "load_prompt",
     "prompt",
     "load_settings",

@@ -1,7 +1,8 @@
 """DeepEval's metrics as evaluators. It lies in a folder of its own beside the environment (decision 0512)."""
 
 import json
-import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -22,10 +23,19 @@ def deepeval(tmp_path_factory):
     patch.setenv("DEEPEVAL_DISABLE_DOTENV", "1")
     patch.chdir(tmp_path_factory.mktemp("deepeval"))
     patch.setattr(sys, "path", [*sys.path, str(HOME)])
+    asked = []
+    look_up = socket.getaddrinfo
+
+    def noted(host, *rest, **more):
+        asked.append(host)
+        return look_up(host, *rest, **more)
+
+    patch.setattr(socket, "getaddrinfo", noted)
     import deepeval
 
     yield deepeval
     patch.undo()
+    assert set(asked) <= {"127.0.0.1", b"127.0.0.1", "localhost"}, "it phones home"
 
 
 from steelyard import adapt  # noqa: E402
@@ -239,11 +249,10 @@ def test_g_eval_over_our_model_is_recorded_and_replayed(tmp_path):
 
 
 def test_it_changes_no_pytest_session():
-    names = {p.split("-")[0] for p in os.listdir(HOME)}
-    assert "deepeval" in names
-    assert "deepeval" not in {m.split(".")[0] for m in os.listdir(Path(json.__file__).parents[1])}
-    from importlib.metadata import entry_points
-
-    assert str(HOME) in sys.path
-    plugins = {e.name for e in entry_points(group="pytest11")}
-    assert "deepeval" in plugins, "while it is on the path; a session that starts has it not"
+    code = (
+        "from importlib.metadata import entry_points\n"
+        "print([e.value for e in entry_points(group='pytest11')])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "steelyard" in done.stdout
+    assert "deepeval" not in done.stdout

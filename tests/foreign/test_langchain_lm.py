@@ -105,27 +105,34 @@ def test_a_request_reaches_the_wire_as_it_is_and_the_answer_comes_back(server, m
 
 
 @pytest.mark.parametrize(
-    ("reply", "kind", "retryable"),
+    ("reply", "kind"),
     [
-        (failing(401), "auth", False),
-        (failing(400), "bad_request", False),
-        (failing(404), "bad_request", False),
-        (failing(429), "rate_limit", True),
-        (failing(503), "provider", True),
-        (MALFORMED["HTML with 200"], "provider", True),
-        (MALFORMED["truncated JSON"], "provider", True),
-        (MALFORMED["empty choices"], "provider", True),
-        (MALFORMED["error with 200"], "provider", True),
+        (failing(401), "auth"),
+        (failing(400), "bad_request"),
+        (failing(404), "bad_request"),
+        (MALFORMED["HTML with 200"], "provider"),
+        (MALFORMED["truncated JSON"], "provider"),
+        (MALFORMED["empty choices"], "provider"),
+        (MALFORMED["error with 200"], "provider"),
     ],
 )
-def test_no_usable_answer_is_a_failure_with_its_kind(server, model, tmp_path, reply, kind, retryable):
+def test_no_usable_answer_is_a_failure_with_its_kind(server, model, tmp_path, reply, kind):
     server.say([reply])
     with replaying(tmp_path), call_scope("a") as calls:
         with pytest.raises(CallFailed) as caught:
             LangChainLM(model).complete(ask())
-        assert (caught.value.kind, caught.value.retryable) == (kind, retryable)
+        assert caught.value.kind == kind
         assert calls.last_failure.kind == kind
         assert calls.usage.calls == 0
+
+
+def test_a_busy_provider_is_waited_for(server, model, tmp_path):
+    server.say([failing(429, retry_after="0.01"), failing(503, retry_after="0.01")])
+    patient = model.model_copy(update={"max_retries": 3})
+    with replaying(tmp_path), call_scope("a") as calls:
+        assert LangChainLM(patient).complete(ask()).text == "ok"
+    assert [f.kind for f in calls.failures] == ["rate_limit", "provider"]
+    assert calls.usage.calls == 1
 
 
 def test_a_hanging_and_a_missing_server(server, model):

@@ -1,9 +1,11 @@
 """MLflow's scorers and judges as evaluators: values, labels, errors."""
 
+import json
 import math
 from typing import Literal
 
 import pytest
+import requests
 from mlflow.entities import Feedback
 from mlflow.genai.judges import make_judge
 from mlflow.genai.scorers import (
@@ -15,10 +17,13 @@ from mlflow.genai.scorers import (
     scorer,
 )
 
-from steelyard import adapt
-from steelyard.core.errors import InvalidValue
+from steelyard import Dataset, Example, Gate, adapt, at_least
+from steelyard.core.errors import InvalidValue, ReplayMiss
 from steelyard.core.score import Metric
 from steelyard.evals.evaluators import resolve_evaluators
+from steelyard.evals.gate import run_gate
+from steelyard.lm import call_scope, replaying
+from steelyard.testing.chat_server import Reply, completion
 from steelyard.testing.evaluator_contract import EvaluatorContract, scored
 
 RIGHT = {"inputs": {"q": "capital?"}, "outputs": "Paris", "reference_outputs": "Paris"}
@@ -187,3 +192,69 @@ def test_identity_is_code_and_settings():
     graded = make_judge(name="j", instructions="{{ outputs }}", feedback_value_type=float, model="openai:/m")
     with pytest.raises(InvalidValue, match="which end is better"):
         resolve_evaluators([graded])
+
+
+@pytest.mark.server
+def test_a_judge_is_recorded_and_replayed(server, workspace, no_sockets, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+    server.say(json.dumps({"result": True, "rationale": "r"}))
+    judge = make_judge(
+        name="right",
+        instructions="Is {{ outputs }} the answer to {{ inputs }}?",
+        feedback_value_type=bool,
+        model="openai:/m",
+        base_url=f"{server.base_url}/chat/completions",
+    )
+    rows = tuple(Example(id=str(i), inputs={"q": f"capital {i}?"}) for i in range(8))
+
+    def task(inputs):
+        return inputs["q"].upper()
+
+    spec = Gate(
+        task=task,
+        name="g",
+        dataset=Dataset(name="d", examples=rows),
+        evaluators=[judge],
+        require=[at_least("right", 0.3)],
+    )
+    live = run_gate(spec, workspace())
+    assert live.outcome == "pass", live.candidate.rows[0].scores
+    assert live.candidate.rows[0].scores[0].explanation == "r"
+    assert len(server.calls) == len(rows)
+    no_sockets()
+    again = run_gate(spec, workspace("replay"))
+    assert again.verdict.to_bytes() == live.verdict.to_bytes()
+    assert len(server.calls) == len(rows)
+    recordings = list(workspace().settings.home.rglob("*.rec"))
+    assert len(recordings) == len(rows)
+    assert not [f for f in recordings if b"sk-canary" in f.read_bytes()]
+
+
+@pytest.mark.server
+def test_other_requests_of_a_task_go_out_as_ever(server, tmp_path):
+    url = server.base_url
+    server.say(
+        [Reply(body={"n": 1}), Reply(body={"n": 2}), completion_of("one"), Reply(status=404, body="no")]
+    )
+    with replaying(tmp_path) as session, call_scope("a") as calls:
+        assert [requests.get(f"{url}/runs", timeout=5).json() for _ in range(2)] == [{"n": 1}, {"n": 2}]
+        assert session.counts.recorded == 0
+        said = requests.post(f"{url}/chat/completions", json={"model": "m", "messages": []}, timeout=5)
+        assert said.json()["choices"][0]["message"]["content"] == "one"
+        assert (said.status_code, said.reason, said.ok) == (200, "OK", True)
+        assert (session.counts.recorded, calls.usage.input_tokens) == (1, 7)
+        failed = requests.post(f"{url}/chat/completions", json={"model": "n", "messages": []}, timeout=5)
+        assert failed.status_code == 404
+        with pytest.raises(requests.HTTPError):
+            failed.raise_for_status()
+        assert calls.last_failure.kind == "bad_request"
+    with replaying(tmp_path, "replay"), call_scope("b"):
+        again = requests.post(f"{url}/chat/completions", json={"model": "m", "messages": []}, timeout=5)
+    assert again.json() == said.json()
+    with replaying(tmp_path, "replay"), pytest.raises(ReplayMiss), call_scope("b"):
+        requests.post(f"{url}/chat/completions", json={"model": "never", "messages": []}, timeout=5)
+    assert len(server.calls) == 4
+
+
+def completion_of(text):
+    return Reply(body=completion(text))

@@ -28,7 +28,7 @@ from steelyard.evals.gate import run_gate
 from steelyard.evals.runnable import as_json
 from steelyard.evals.task import Task
 from steelyard.lm.langchain_lm import chat_model
-from steelyard.testing.chat_server import Reply, calling, completion
+from steelyard.testing.chat_server import Reply, calling, completion, failing
 
 pytestmark = pytest.mark.server
 
@@ -201,6 +201,20 @@ def test_a_factory_gets_prompt_and_model_and_is_built_once(server, project, work
     assert "not a chain" in wrong.candidate.rows[0].failure.message
 
 
+def test_a_prompt_of_the_registry_becomes_a_chain(server, project, workspace):
+    (project / "prompts" / "intent.yaml").write_text(PROMPT)
+    server.say(echo)
+
+    def chain(prompt, lm):
+        return prompt.to_langchain() | chat_model(lm, max_tokens=32) | JsonOutputParser()
+
+    report = run_gate(gate(chain, prompt="intent", lm=llm(server)), workspace())
+    assert report.outcome == "pass", report.verdict.sentence
+    asked = server.calls[0].json
+    assert asked["messages"][-1]["content"].startswith("Which intent? message")
+    assert asked.get("max_tokens", asked.get("max_completion_tokens")) == 32
+
+
 def test_a_chat_model_given_by_name_answers_tasks(server, workspace, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
@@ -227,12 +241,10 @@ def test_an_answer_that_no_parser_can_read_is_invalid_output_and_no_error(server
 
 
 def test_failed_calls_in_a_chain_keep_their_kind(server, workspace):
-    from steelyard.testing.chat_server import failing
-
-    server.say(lambda call: failing(429))
+    server.say(lambda call: failing(400))
     report = run_gate(gate(lcel(server)), workspace())
     assert report.outcome == "unmeasurable"
-    assert {r.failure.kind for r in report.candidate.rows} == {"rate_limit"}
+    assert {r.failure.kind for r in report.candidate.rows} == {"bad_request"}
 
 
 def test_outputs_become_json():

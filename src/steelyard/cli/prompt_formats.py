@@ -32,7 +32,7 @@ _FORMATS = "f-string, langchain, langsmith, github, mlflow, promptfoo or steelya
 )
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 def import_(source: str, format_name: str | None, name: str | None, dataset: str | None, force: bool) -> None:
-    """Write prompt files from SOURCE: a file, - for standard input, or prompts:/NAME/3 in MLflow's registry.
+    """Write prompt files from SOURCE: a file, -, prompts:/NAME/3 (MLflow) or langsmith:NAME[:COMMIT].
 
     Nothing of what is read is run. What cannot be carried over is refused, or said in one line each.
     """
@@ -41,7 +41,11 @@ def import_(source: str, format_name: str | None, name: str | None, dataset: str
     settings = load_settings()
     name = name or _name_of(source)
     check_name(name, kind="prompt name")
-    if source.startswith("prompts:/"):
+    if source.startswith("langsmith:"):
+        if format_name not in (None, "langsmith"):
+            raise InvalidValue(f"{source!r} is in LangSmith, not {format_name}", do="Leave --from out.")
+        found = FORMATS.get("langsmith").read(_from_langsmith(settings, source), name)
+    elif source.startswith("prompts:/"):
         from steelyard.prompts.foreign.mlflow import from_mlflow
         from steelyard.store.mlflow_prompts import fetch_mlflow_prompt
 
@@ -68,7 +72,7 @@ def import_(source: str, format_name: str | None, name: str | None, dataset: str
 @click.argument("ref")
 @click.option("--to", "format_name", metavar="FORMAT", required=True, help=f"{_FORMATS}.")
 @click.option(
-    "-o", "--output", help="A file, or prompts:/NAME to register it in MLflow; standard output if left out."
+    "-o", "--output", help="A file, prompts:/NAME (MLflow) or langsmith:NAME; standard output if left out."
 )
 def export(ref: str, format_name: str, output: str | None) -> None:
     """Write the prompt REF in another project's format; what it cannot express is refused."""
@@ -90,6 +94,10 @@ def export(ref: str, format_name: str, output: str | None) -> None:
             raise InvalidValue(f"{output!r} is MLflow's registry", do="Use --to mlflow with it.")
         arguments = {**to_mlflow(prompt)[0], "name": output.removeprefix("prompts:/")}
         click.echo(register_mlflow_prompt(settings, arguments))
+    elif output is not None and output.startswith("langsmith:"):
+        if chosen.name != "langsmith":
+            raise InvalidValue(f"{output!r} is in LangSmith", do="Use --to langsmith with it.")
+        click.echo(_to_langsmith(settings, output, made.text))
     elif output is None:
         click.echo(made.text, nl=False)
     else:
@@ -100,12 +108,35 @@ def export(ref: str, format_name: str, output: str | None) -> None:
 def _name_of(source: str) -> str:
     if source == "-":
         raise InvalidValue("standard input has no name", do="Give one with --name.")
+    if source.startswith("langsmith:"):
+        return source.removeprefix("langsmith:").partition(":")[0].rpartition("/")[2]
     if source.startswith("prompts:/"):
         return source.removeprefix("prompts:/").partition("@")[0].partition("/")[0]
     stem = Path(source).name
     for end in (".yaml", ".yml", ".json", ".txt", ".prompt"):
         stem = stem.removesuffix(end)
     return stem
+
+
+def _from_langsmith(settings: Settings, source: str) -> str:
+    """A commit's JSON as it is in the hub: asked for as data, so that nothing of it is constructed."""
+    from steelyard.data.langsmith_client import langsmith_client
+
+    with langsmith_client(settings) as (client, _):
+        commit = client.pull_prompt_commit(
+            source.removeprefix("langsmith:"), include_model=True, dangerously_pull_public_prompt=True
+        )
+    return commit.model_dump_json(by_alias=True)
+
+
+def _to_langsmith(settings: Settings, target: str, manifest: str) -> str:
+    """The address of a new commit; the same prompt again is none."""
+    import json
+
+    from steelyard.data.langsmith_client import langsmith_client
+
+    with langsmith_client(settings) as (client, _):
+        return client.push_prompt(target.removeprefix("langsmith:"), object=json.loads(manifest))
 
 
 def _text(source: str) -> str:

@@ -133,7 +133,7 @@ def _plain(value: Any, depth: int) -> JSON:
 def _key(key: object) -> str:
     if not isinstance(key, str):
         raise InvalidValue(
-            f"a JSON object cannot have the key {key!r} ({type(key).__name__})",
+            f"a JSON object cannot have a key of type {type(key).__name__}",  # its text may be a secret
             do="Use strings as keys.",
         )
     return key

@@ -24,7 +24,7 @@ from steelyard.data.rows import Rows
 if TYPE_CHECKING:
     from langsmith import Client
 
-__all__ = ["PREFIX", "Pushed", "example_ids", "pull_langsmith", "push_examples", "push_langsmith"]
+__all__ = ["PREFIX", "Pushed", "pull_langsmith", "push_examples", "push_langsmith"]
 
 PREFIX = "langsmith:"
 _MARK = "steelyard"
@@ -40,6 +40,7 @@ class Pushed:
 
     Attributes:
         dataset_id: LangSmith's id of the dataset.
+        ids: LangSmith's id of each example.
         created: New examples.
         updated: Changed examples.
         deleted: Examples that are in the dataset no more.
@@ -47,6 +48,7 @@ class Pushed:
     """
 
     dataset_id: str
+    ids: Mapping[str, str]
     created: int
     updated: int
     deleted: int
@@ -87,7 +89,6 @@ def _selected(
 ) -> tuple[datetime | str | None, str | None]:
     as_of: datetime | str | None = None
     split: str | None = None
-    splits: list[str] | None = None
     for selector in selectors:
         if _TIME.fullmatch(selector):
             try:
@@ -96,7 +97,7 @@ def _selected(
                 raise InvalidValue(f"{selector!r} is no time", do="Write 2026-01-31T09:00:00Z.") from None
             as_of = time if time.tzinfo else time.replace(tzinfo=UTC)
             continue
-        splits = client.list_dataset_splits(dataset_id=dataset_id) if splits is None else splits
+        splits = client.list_dataset_splits(dataset_id=dataset_id, as_of=as_of)
         if selector in splits:
             split = selector
             continue
@@ -163,13 +164,26 @@ def push_langsmith(
         return push_examples(client, dataset, name or dataset.name, prune=prune)
 
 
-def push_examples(client: Client, dataset: Dataset, name: str, *, prune: bool) -> Pushed:
-    """`push_langsmith` with a client at hand."""
+def push_examples(client: Client, dataset: Dataset, name: str, *, prune: bool, update: bool = True) -> Pushed:
+    """`push_langsmith` with a client at hand; `update=False` leaves examples as they are there.
+
+    Raises:
+        InvalidValue: the dataset there is somebody else's: no example is of ours, and none is in both.
+    """
     found = _find(client, name)
     if found is None:
         found = client.create_dataset(name, metadata={"steelyard_source": dataset.source or dataset.name})
     there = {str(e.id): e for e in client.list_examples(dataset_id=found.id)}
-    ids = example_ids(str(found.id), dataset, set(there))
+    ids = _example_ids(str(found.id), dataset, set(there))
+    if (
+        there
+        and not set(ids.values()) & set(there)
+        and not any(_MARK in (e.metadata or {}) for e in there.values())
+    ):
+        raise InvalidValue(
+            f"LangSmith has a dataset {name!r} that holds {len(there)} examples of somebody else's",
+            do="Send it under another name: steelyard data push NAME --as OTHER.",
+        )
     new: list[dict[str, Any]] = []
     changed: list[dict[str, Any]] = []
     for example in dataset:
@@ -177,7 +191,7 @@ def push_examples(client: Client, dataset: Dataset, name: str, *, prune: bool) -
         known = there.get(ids[example.id])
         if known is None:
             new.append(body)
-        elif not _same(body, known):
+        elif update and not _same(body, known):
             outputs = body.pop("reference_outputs", {})  # what is left out stays there as it was
             changed.append({"split": [_NO_SPLIT], **body, "outputs": outputs})
     for batch in _batches(new):
@@ -188,11 +202,16 @@ def push_examples(client: Client, dataset: Dataset, name: str, *, prune: bool) -
     for batch in _batches(gone):
         client.delete_examples(batch)
     return Pushed(
-        dataset_id=str(found.id), created=len(new), updated=len(changed), deleted=len(gone), url=found.url
+        dataset_id=str(found.id),
+        ids=ids,
+        created=len(new),
+        updated=len(changed),
+        deleted=len(gone),
+        url=found.url,
     )
 
 
-def example_ids(dataset_id: str, dataset: Dataset, there: set[str]) -> dict[str, str]:
+def _example_ids(dataset_id: str, dataset: Dataset, there: set[str]) -> dict[str, str]:
     """LangSmith's id of each example: its own where it came from there, else one made of dataset and id."""
     return {
         e.id: e.id if e.id in there else str(uuid.uuid5(_NAMESPACE, f"{dataset_id}\n{e.id}")) for e in dataset

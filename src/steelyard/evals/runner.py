@@ -134,8 +134,8 @@ async def run_rows(
         progress.usage += row.usage
         if tick:
             tick(progress)
-        if row.failure is not None and row.failure.kind in STOPPING:
-            stop = stop or row.failure
+        failures = (row.failure, *(s.error for s in row.scores))
+        stop = stop or next((f for f in failures if f is not None and f.kind in STOPPING), None)
 
     async def worker() -> None:
         me = cast("asyncio.Task[None]", asyncio.current_task())

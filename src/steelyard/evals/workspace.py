@@ -18,7 +18,7 @@ from steelyard.core.ref import Ref
 from steelyard.core.settings import Settings
 from steelyard.data import load_dataset
 from steelyard.evals.runner import Progress
-from steelyard.lm import LM, open_lm, replaying
+from steelyard.lm import LM, Budget, open_lm, replaying
 from steelyard.lm.opening import as_lm
 from steelyard.prompts import Prompt, load_prompt
 from steelyard.prompts.lock import Lock, bootstrap, read_lock
@@ -67,6 +67,8 @@ class Workspace:
         self.reports: list[GateReport] = []
         self.calls = {"hit": 0, "live": 0}
         """Model calls so far: answered from recordings, and sent out."""
+        self.seen: dict[str, Dataset] = {}
+        """The datasets that were opened, by digest."""
         self._given_store, self._given_lm = store, lm
         self._lms: dict[str, LM] = {}
         self._stack = ExitStack()
@@ -93,9 +95,14 @@ class Workspace:
         return read_lock(self.settings.lock) if self.settings.lock.is_file() else None
 
     @contextmanager
-    def recording(self) -> Generator[None]:
-        """Record and replay beneath all model calls inside, as the settings say; counts add up."""
-        with replaying(self.settings.home / "replay", self.settings.lm_mode) as session:
+    def recording(self, budget: Budget | None = None) -> Generator[None]:
+        """Record and replay beneath all model calls inside, as the settings say; counts add up.
+
+        Args:
+            budget: What the calls that go out may spend.
+        """
+        folder = self.settings.home / "replay"
+        with replaying(folder, self.settings.lm_mode, budget=budget) as session:
             try:
                 yield
             finally:
@@ -117,7 +124,9 @@ class Workspace:
     def dataset(self, given: str | Dataset, split: str | None) -> Dataset:
         """A gate's dataset, cut to its split."""
         dataset = given if isinstance(given, Dataset) else load_dataset(given, self.settings)
-        return dataset.split(split) if split is not None and len(dataset) else dataset
+        cut = dataset.split(split) if split is not None and len(dataset) else dataset
+        self.seen[cut.digest] = cut
+        return cut
 
     def prompt(self, ref: str | Ref) -> Prompt:
         """The prompt that a ref names; the store is only opened for what is not the working file."""

@@ -245,18 +245,21 @@ def open_langchain(spec: str, *, concurrency: int = 8) -> LangChainLM:
         ) from None
 
 
-def chat_model(lm: LM) -> BaseChatModel:
+def chat_model(lm: LM, **settings: Any) -> BaseChatModel:
     """A LangChain chat model that asks an `LM`, for chains: prompt, then model, then parser.
 
     Args:
         lm: A `LangChainLM` (its own model comes back), or a model that has an `openai_client()`: an
-            OpenAI-compatible endpoint, or a local model, which the first live call starts.
+            OpenAI-compatible endpoint, or a local model, which the first live call starts. Closing the `LM`
+            closes the chat model.
+        **settings: Fields of `ChatOpenAI`, such as temperature and max_tokens; of a LangChain model, those
+            of its class, on a copy.
 
     Raises:
         InvalidValue: it is neither. MissingExtra: `langchain-openai` is not installed.
     """
     if isinstance(lm, LangChainLM):
-        return lm.model
+        return lm.model.model_copy(update=settings) if settings else lm.model
     opener = getattr(lm, "openai_client", None)
     if opener is None:
         raise InvalidValue(f"{lm!r} has no chat model of LangChain", do="Use lm.complete(...) in the task.")
@@ -272,6 +275,7 @@ def chat_model(lm: LM) -> BaseChatModel:
         root_async_client=later,
         async_client=later.chat.completions,
         api_key=client.api_key,
+        **settings,
     )
 
 

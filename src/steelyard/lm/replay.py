@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import socket
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -94,6 +95,11 @@ def _hook_http() -> list[Callable[[], None]]:
         undo.append(
             _replace(module.AsyncHTTPTransport, "handle_async_request", _async(module, exchange_async))
         )
+        if name == "httpx2" and "requests" in sys.modules:
+            from steelyard.lm.requests_bridge import around_send
+
+            adapter = importlib.import_module("requests.adapters").HTTPAdapter
+            undo.append(_replace(adapter, "send", around_send(module, exchange)))
     return undo
 
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from queue import SimpleQueue
+from time import sleep
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["in_child", "loading", "logger", "submit"]
 
 _FORK_WAITS_S = 30.0
+_HEAD_START_S = 0.02
+"""For whoever started the thread: loading modules would hold the interpreter's lock for milliseconds."""
 
 _starting = threading.Lock()
 _thread: threading.Thread | None = None
@@ -68,6 +71,7 @@ def in_child(call: Callable[[], None]) -> None:
 
 
 def _work(jobs: SimpleQueue[Callable[[], None]]) -> None:
+    sleep(_HEAD_START_S)
     while True:
         jobs.get()()
 

@@ -66,7 +66,7 @@ def forget() -> None:
     """Forget what is in memory, and the settings; copies on disk stay."""
     global _default, _entries
     with _lock:
-        sources = [*_sources.values(), *([_default] if _default else [])]
+        sources = [*_sources, *([_default] if _default else [])]
         _sources.clear()
         _default, _entries = None, {}
     for source in sources:
@@ -75,13 +75,16 @@ def forget() -> None:
 
 def _source(settings: Settings | None) -> PromptSource:
     global _default, _entries
-    found = _default if settings is None else _sources.get(settings)
+    found = _default if settings is None else _of(settings)
     if found is not None:
         return found
     made = PromptSource(settings or load_settings())
     with _lock:
         if settings is not None:
-            return _sources.setdefault(settings, made)
+            found = _of(settings)
+            if found is None:
+                _sources.append(made)
+            return found or made
         if _default is None:
             _default, _entries = made, cast("dict[str | Ref, Entry]", made.entries)
         return _default
@@ -90,7 +93,15 @@ def _source(settings: Settings | None) -> PromptSource:
 _lock = threading.Lock()
 _default: PromptSource | None = None
 _entries: Mapping[str | Ref, Entry] = {}
-_sources: dict[Settings, PromptSource] = {}
+_sources: list[PromptSource] = []
+
+
+def _of(settings: Settings) -> PromptSource | None:
+    """The source of the same settings: mostly the very same object, so that is looked for first."""
+    for source in _sources:
+        if source.settings is settings:
+            return source
+    return next((source for source in _sources if source.settings == settings), None)
 
 
 def _in_child() -> None:

@@ -100,15 +100,15 @@ class Served:
 
 
 class Entry:
-    """A prompt in memory, and when it is due to be asked for again, by the monotonic clock."""
+    """A prompt in memory; when it was asked for and is due to be asked for again, by the monotonic clock."""
 
-    __slots__ = ("confirmed", "due", "number", "origin", "prompt")
+    __slots__ = ("asked", "confirmed", "due", "number", "origin", "prompt")
 
     def __init__(
         self, prompt: Prompt, due: float, number: int | None, confirmed: float | None, origin: str
     ) -> None:
         self.prompt, self.due, self.number = prompt, due, number
-        self.confirmed, self.origin = confirmed, origin
+        self.confirmed, self.origin, self.asked = confirmed, origin, 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +237,7 @@ class PromptSource:
 
     def _ask(self, ref: Ref, known: Entry | None) -> Entry:
         """The entry that the store gives, kept in memory and on disk."""
+        asked = _clock()
         try:
             with refresher.loading():
                 reader = self._opened()
@@ -253,13 +254,19 @@ class PromptSource:
         self._answered(reader)
         self._absent.pop(str(ref), None)
         self._said -= {f"gone {ref}", f"fallback {ref}"}
+        got.asked = asked
+        with self._lock:
+            kept = self.entries.get(str(ref))
+            if kept is not None and kept.asked > asked:
+                return kept  # another call asked later, and was answered earlier
+            self.entries[str(ref)] = got
         if got.origin == "store":
             copy = Copy(prompt=got.prompt, number=got.number, confirmed=got.confirmed or time.time())
             try:
                 self._disk().write(ref, copy)
             except OSError as error:
                 self._say("disk", f"No copy of {ref} could be kept on disk ({error}); memory serves.")
-        return self._keep(ref, got)
+        return got
 
     def _resolve(self, reader: Readable, ref: Ref, known: Entry | None) -> Entry:
         if ref.alias is None:

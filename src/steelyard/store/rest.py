@@ -24,6 +24,7 @@ from steelyard.store.backend import Backend
 from steelyard.store.place import shown
 from steelyard.store.protocol import Kind, LedgerEntry, Version
 from steelyard.store.registry import Versions
+from steelyard.store.schema import FORMAT_TAG, check_format
 from steelyard.store.select import check_kind, check_target, pick
 
 __all__ = ["RestStore"]
@@ -50,8 +51,9 @@ class RestStore:
     ) -> None:
         uri = settings.tracking_uri or ""
         _load_modules()
-        backend = _SearchOnly(uri, _Registry(uri, access or tracking_access(), timeout_s))
-        self._uri = shown(uri)
+        registry = _Registry(uri, access or tracking_access(), timeout_s)
+        backend = _SearchOnly(uri, registry)
+        self._uri, self._registry, self._layout_known = shown(uri), registry, False
         self._versions = Versions(backend)
         self._aliases = Aliases(self._versions)
 
@@ -68,11 +70,13 @@ class RestStore:
     def versions(self, kind: Kind, name: str) -> list[Version]:
         """All versions, oldest first."""
         check_target(kind, name)
+        self._check_layout()
         return self._versions.all(kind, name)
 
     def version(self, kind: Kind, name: str, selector: int | str) -> Version:
         """The version with a number or a digest."""
         check_target(kind, name)
+        self._check_layout()
         if isinstance(selector, str) and is_digest(selector):
             found = self._versions.by_digest(kind, name, selector)
             if found is not None:
@@ -82,17 +86,25 @@ class RestStore:
     def names(self, kind: Kind) -> list[str]:
         """All names of the kind that have a version, sorted."""
         check_kind(kind)
+        self._check_layout()
         return self._versions.names(kind)
 
     def history(self, kind: Kind, name: str, alias: str | None = None) -> list[LedgerEntry]:
         """The moves that took effect, by alias and number."""
         check_target(kind, name)
+        self._check_layout()
         return self._aliases.history(kind, name, alias)
 
     def aliases(self, kind: Kind, name: str) -> dict[str, str]:
         """Digest by alias, as the ledger has it; MLflow's own aliases are left as they are."""
         state = {entry.alias: entry.after for entry in self.history(kind, name)}  # the last of each counts
         return {alias: digest for alias, digest in state.items() if digest is not None}
+
+    def _check_layout(self) -> None:
+        """Once, that a newer Steelyard has not laid things out otherwise."""
+        if not self._layout_known:
+            check_format(self._uri, self._registry.layout())
+            self._layout_known = True
 
     def close(self) -> None:
         """Nothing to release: every request has a connection of its own."""
@@ -129,7 +141,7 @@ class _Model:
 
 
 class _Registry:
-    """The two calls of MLflow's registry client that reading takes."""
+    """The two calls of MLflow's registry client that reading takes, and a look at the layout."""
 
     def __init__(self, uri: str, access: TrackingAccess, timeout_s: float) -> None:
         try:
@@ -167,6 +179,15 @@ class _Registry:
         query = [("filter", filter_string), ("max_results", str(max_results))]
         return self._page("registered-models", "registered_models", query, page_token, _model)
 
+    def layout(self) -> str | None:
+        """Steelyard's mark on the default experiment; None where there is none, or it may not be seen."""
+        path = "/api/2.0/mlflow/experiments/get"
+        answer = self._get(path, [("experiment_id", "0")], hidden=(403, 404))
+        try:
+            return _tags(answer["experiment"]).get(FORMAT_TAG) if answer else None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise self._unusable(f"its answer has a wrong shape ({type(error).__name__}: {error})") from None
+
     def _page(
         self,
         path: str,
@@ -185,7 +206,10 @@ class _Registry:
             raise self._unusable(f"its answer has a wrong shape ({type(error).__name__}: {error})") from None
         return page
 
-    def _get(self, path: str, query: list[tuple[str, str]]) -> dict[str, Any]:
+    def _get(
+        self, path: str, query: list[tuple[str, str]], *, hidden: tuple[int, ...] = ()
+    ) -> dict[str, Any]:
+        """The answer; an empty one where its status is one of `hidden`."""
         import http.client
         import urllib.error
         import urllib.request
@@ -200,6 +224,9 @@ class _Registry:
             with self._opener().open(request, timeout=self._timeout_s) as response:
                 data = self._read(response, end)
         except urllib.error.HTTPError as error:
+            if error.code in hidden:
+                error.close()
+                return {}
             raise self._refused(error) from None
         except urllib.error.URLError as error:
             raise self._unusable(f"nothing answers ({error.reason})") from None

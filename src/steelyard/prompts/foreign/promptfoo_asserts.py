@@ -30,6 +30,7 @@ _PER_ROW = {  # the value stands in the row's reference outputs
     "icontains": "contains(reference='icontains', ignore_case=True)",
     "icontains-all": "contains(reference='icontains', ignore_case=True)",
 }
+_MODELS = ("llm-", "model-graded", "g-eval", "factuality", "answer-relevance", "context-")
 _FIELD = {"contains-all": "contains", "icontains-all": "icontains"}
 
 
@@ -95,8 +96,9 @@ class Assertions:
         for (kind, _), (value, n) in self._same.items():
             made = _fixed(kind, value)
             if made is None:
+                instead = "a judge(...)" if kind.startswith(_MODELS) else "an @evaluator"
                 said.append(
-                    f"The assertion {kind!r} has no equivalent and was left out: write it as an @evaluator."
+                    f"The assertion {kind!r} has no equivalent and was left out: write it as {instead}."
                 )
             elif n < self._tests:
                 said.append(f"Only {n} of {self._tests} tests assert {kind!r}: left out; it would be {made}.")
