@@ -10,6 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from steelyard.cli import init as init_module
 from steelyard.cli.bless import bless_gate
 from steelyard.cli.gates import gate
 from steelyard.cli.init import init
@@ -57,6 +58,16 @@ def test_the_scaffold_passes_from_its_recordings_alone(tmp_path):
     assert report.outcome == "pass", report.verdict.sentence
     assert report.baseline_source == {"production": "identical"}  # the shipped lock is of this very scaffold
     assert report.replay_counts == {"hit": 60, "live": 0}
+
+
+def test_without_a_local_model_only_recorded_answers_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(init_module, "find_spec", lambda name: None if name == "xllamacpp" else object())
+    assert "No local model is installed" in run(tmp_path)
+    settings = load_settings(tmp_path, environ={})
+    assert (settings.lm, settings.lm_mode) == ("local:smollm2", "replay")
+    linecache.checkcache()
+    with Workspace(settings, store=MemoryStore()) as workspace:
+        assert run_gate(gate_of(tmp_path), workspace).outcome == "pass"
 
 
 def test_shipped_answers_are_of_a_model_and_all_are_needed():

@@ -130,6 +130,7 @@ def _next(folder: Path, kind: Kind, done: list[Written]) -> list[tuple[str, str]
             "recordings and lock belong to the commit; CI replays them",
         )
     )
-    fetch = ("steelyard models fetch smollm2", "and take lm_mode out: then every answer is asked for anew")
+    engine = "" if find_spec("xllamacpp") else "pip install 'steelyard[local]' && "
+    fetch = (f"{engine}steelyard models fetch smollm2", "and take lm_mode out: a model answers what is new")
     middle = ("edit prompts/review-sentiment.yaml", "and run it again: is the change good enough?")
     return [(f"{inside}pytest evals/", "the gate: it passes"), fetch if kind == "recorded" else middle, last]
