@@ -2,9 +2,9 @@
 
 python bench/runner_speed.py [--examples 1000] [--rounds 3] [--peers PYTHON] [--mlflow] [--only NAME]
 
-Ideal is examples × 20 ms / 50. Every case runs in a process of its own, warmed up with 50 examples, in rounds
-of changing order; medians of wall time and of CPU time. `steelyard` writes each row durably before the next
-one begins; its `gate` cases add evidence, verdict and a store in memory. PYTHON is an interpreter that has
+Ideal is examples × 20 ms / 50. Every case has a process of its own, warmed up with 50 examples, in rounds of
+changing order; medians of wall time and of CPU time. `steelyard` writes each row durably before the next one
+begins; its `gate` cases add evidence, verdict and a store in memory. PYTHON is an interpreter that has
 pydantic-evals, langsmith (nothing uploaded), deepeval and inspect_ai; mlflow runs in this one, 200 examples.
 """
 
@@ -104,7 +104,7 @@ def gate(n, kind):
 
 
 def rows(n, kind):
-    from steelyard.evals.arm import manifest_of, run_into
+    from steelyard.evals.arm import Limits, manifest_of, run_into
     from steelyard.evals.prepared import prepare
     from steelyard.evals.resume import begin
 
@@ -112,7 +112,7 @@ def rows(n, kind):
         prepared = prepare(_ours(n, kind), workspace)
         begun = begin(workspace, manifest_of(prepared, workspace, prepared.identity), decided=True)
         with _timed():
-            run_into(prepared, workspace, begun, None, None, "candidate")
+            run_into(prepared, workspace, begun, None, Limits(), "candidate")
         assert len(begun.writer.scores().rows) == n
         begun.writer.close()
 

@@ -1,5 +1,8 @@
 """`steelyard init`: merges into what is there, overwrites nothing unasked, says what it did."""
 
+import json
+import linecache
+import re
 import tomllib
 from pathlib import Path
 
@@ -7,9 +10,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from steelyard.cli import init as init_module
+from steelyard.cli.bless import bless_gate
+from steelyard.cli.gates import gate
 from steelyard.cli.init import init
 from steelyard.cli.scaffold import project_files, recordings, scaffold
-from steelyard.core.errors import InvalidFile, InvalidValue
+from steelyard.core.errors import InvalidFile, InvalidValue, NotFound
 from steelyard.core.settings import load_settings
 from steelyard.data import load_dataset
 from steelyard.evals.gate import run_gate
@@ -17,6 +23,7 @@ from steelyard.evals.spec import Gate
 from steelyard.evals.workspace import Workspace
 from steelyard.prompts.lock import read_lock
 from steelyard.store.memory import MemoryStore
+from steelyard.testing.chat_server import ChatServer
 
 
 def run(*arguments):
@@ -46,13 +53,21 @@ def test_the_scaffold_passes_from_its_recordings_alone(tmp_path):
     run(tmp_path, "--local")
     settings = load_settings(tmp_path, environ={}, lm_mode="replay")
     with Workspace(settings, store=MemoryStore()) as workspace:
-        import linecache
-
         linecache.checkcache()
         report = run_gate(gate_of(tmp_path), workspace)
     assert report.outcome == "pass", report.verdict.sentence
     assert report.baseline_source == {"production": "identical"}  # the shipped lock is of this very scaffold
     assert report.replay_counts == {"hit": 60, "live": 0}
+
+
+def test_without_a_local_model_only_recorded_answers_count(tmp_path, monkeypatch):
+    monkeypatch.setattr(init_module, "find_spec", lambda name: None if name == "xllamacpp" else object())
+    assert "No local model is installed" in run(tmp_path)
+    settings = load_settings(tmp_path, environ={})
+    assert (settings.lm, settings.lm_mode) == ("local:smollm2", "replay")
+    linecache.checkcache()
+    with Workspace(settings, store=MemoryStore()) as workspace:
+        assert run_gate(gate_of(tmp_path), workspace).outcome == "pass"
 
 
 def test_shipped_answers_are_of_a_model_and_all_are_needed():
@@ -150,6 +165,20 @@ def test_an_endpoint_begins_without_production(tmp_path):
     assert output.count("\n  1. ") == output.count("\n  3. ") == 1
 
 
+def test_an_endpoint_in_the_environment_is_pointed_at_and_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+    output = run(tmp_path)
+    assert "--endpoint --model NAME" in output
+    assert "canary" not in output
+    assert load_settings(tmp_path).lm == "local:smollm2"
+
+
+def test_without_evals_the_gate_says_how_to_begin(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotFound, match="steelyard init"):
+        CliRunner().invoke(gate, [], catch_exceptions=False)
+
+
 def test_bare_leaves_the_example_out(tmp_path):
     output = run(tmp_path, "--bare", "--endpoint", "--model", "m1")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
@@ -157,6 +186,42 @@ def test_bare_leaves_the_example_out(tmp_path):
     ]  # fmt: skip
     assert [p.name for p in (tmp_path / "prompts").iterdir()] == ["steelyard.lock"]
     assert "write prompts/NAME.yaml" in output
+
+
+@pytest.mark.server
+def test_an_endpoint_s_first_runs_go_as_the_scaffold_says(tmp_path):
+    """Floor first; then the comparison with production, blessed once; each answer is paid for once."""
+    labels = {}
+
+    def answer(call):
+        return json.dumps({"sentiment": labels[call.json["messages"][-1]["content"]]})
+
+    with ChatServer(answer) as server:
+        run(tmp_path, "--endpoint", "--model", "m1", "--base-url", server.base_url)
+        settings = load_settings(tmp_path, environ={"OPENAI_API_KEY": "k"})
+        labels |= {
+            e.inputs["review"]: e.reference_outputs["sentiment"] for e in load_dataset("reviews", settings)
+        }
+        test = tmp_path / "evals" / "test_review_sentiment.py"
+        store = MemoryStore()
+        with Workspace(settings, store=store) as workspace:
+            assert run_gate(gate_of(tmp_path), workspace).outcome == "pass"
+        assert len(server.calls) == 60
+        assert {c.json["model"] for c in server.calls} == {"m1"}
+
+        test.write_text(re.sub(r"\[GOOD_ENOUGH\],.*", "[GOOD_ENOUGH, NOT_WORSE],", test.read_text()))
+        linecache.checkcache()
+        with Workspace(settings, store=store) as workspace:
+            before = run_gate(gate_of(tmp_path), workspace)
+            assert before.outcome == "unmeasurable"
+            assert "steelyard bless evals/" in before.verdict.sentence
+            bless_gate(gate_of(tmp_path), workspace)
+        assert read_lock(settings.lock).alias("review-sentiment", "production") is not None
+        with Workspace(settings, store=store) as workspace:
+            after = run_gate(gate_of(tmp_path), workspace)
+        assert after.outcome == "pass"
+        assert after.baseline_source == {"production": "identical"}
+        assert len(server.calls) == 60
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from steelyard import Dataset, Example, Gate, at_least, exact_match
+from steelyard.core.errors import CallFailed
 
 CALLS = Path(__file__).with_name("calls.txt")
 DATA = Dataset(
@@ -33,6 +34,8 @@ def called(x):
 def task(inputs):
     called(inputs["x"])
     time.sleep(0.02)
+    if inputs["x"] in (3, 4, 5) and Path(__file__).with_name("flaky.txt").exists():
+        raise CallFailed("rate_limit", "429 after the last retry")
     if inputs["x"] >= int(Path(__file__).with_name("hangs.txt").read_text()):
         time.sleep(600)
     return {"y": inputs["x"]}
@@ -132,3 +135,34 @@ def test_a_signal_leaves_a_run_that_resume_ends(slow, project, target, signals, 
         assert "Every run there has ended" in project.run("resume").stderr
         manifest = json.loads((bundle / "manifest.json").read_text())
         assert manifest["provenance"]["origin"]["target"] == "evals/test_slow.py:SLOW"
+
+
+def test_failed_rows_of_an_ended_run_are_run_again_by_command(slow, project):
+    slow.hangs(1000)
+    flaky = project.path / "evals" / "flaky.txt"
+    flaky.write_text("")
+    first = project.run("gate", "evals/test_slow.py:SLOW")
+    assert first.returncode == 4, first.both
+    (ended,) = slow.bundles()
+    flaky.unlink()
+    before = len(slow.calls())
+    done = project.run("resume", ended.name, "--errors")
+    assert done.returncode == 0, done.both
+    assert f"resumed 77 of 80 rows of {ended.name}" in done.both
+    assert sorted(slow.calls()[before:]) == [3, 4, 5]
+
+
+def test_an_interrupted_run_that_changed_is_told_and_listed(slow, project):
+    child = project.start("gate", "evals/test_slow.py:SLOW")
+    slow.until_it_hangs(child)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    (begun,) = slow.bundles()
+    listed = project.run("evidence", "list")
+    assert f"go on: steelyard resume {begun.name}" in listed.stdout
+    slow.hangs(1000)
+    project.evals("test_slow.py", SLOW.replace("0.5)", "0.6)"))
+    other = project.run("resume", begun.name)
+    assert other.returncode == 2
+    assert f"{begun.name} could not be gone on with" in other.stderr
+    assert len(slow.bundles()) == 2

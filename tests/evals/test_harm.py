@@ -20,6 +20,8 @@ from steelyard.store.memory import MemoryStore
 
 N = 12
 BAD = 5
+LIMIT = 1.5
+"""Seconds; long enough for everything that does not hang, however busy the machine is."""
 DATA = Dataset(name="n", examples=tuple(Example(id=f"e{i:02}", inputs={"x": i}) for i in range(N)))
 FOREVER = threading.Event()
 """Never set: a wait for it hangs."""
@@ -33,7 +35,7 @@ def workspace(tmp_path):
 
 
 def rows_of(workspace, task, evaluators, **fields):
-    fields = {"timeout_s": 0.2, "concurrency": 3, **fields}
+    fields = {"timeout_s": LIMIT, "concurrency": 3, **fields}
     floor = at_least(evaluators[0].metrics[0].name, 0.1)
     spec = Gate(
         task=task, name="g", version="1", dataset=DATA, evaluators=evaluators, require=[floor], **fields
@@ -91,11 +93,11 @@ async def raises_async(x):
 
 
 HARM = {
-    hangs: ("timeout", "0.2 s"),
+    hangs: ("timeout", f"{LIMIT} s"),
     exits: (None, "exit"),
     raises: (None, "KeyError: 'label'"),
-    hangs_async: ("timeout", "0.2 s"),
-    swallows_async: ("timeout", "0.2 s"),
+    hangs_async: ("timeout", f"{LIMIT} s"),
+    swallows_async: ("timeout", f"{LIMIT} s"),
     exits_async: (None, "exit"),
     raises_async: (None, "KeyError: 'label'"),
 }

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import threading
 from dataclasses import replace
 
@@ -195,11 +196,14 @@ def test_the_time_limit_of_a_run_stops_it(place):
         return task(inputs)
 
     try:
-        report = run_gate(spec(task=slow, version="1", run_timeout_s=0.3), place())
+        report = run_gate(spec(task=slow, version="1", run_timeout_s=1.0), place())
     finally:
         gone.set()
     assert report.outcome == "unmeasurable"
-    assert "the time limit of the run is over (7 of 80 rows are there)" in report.verdict.sentence
+    said = re.search(
+        r"the time limit of the run is over \((\d+) of 80 rows are there\)", report.verdict.sentence
+    )
+    assert int(said[1]) <= 7  # a slow machine may not get that far
     again = run_gate(spec(task=slow, version="1"), place())
     assert (again.outcome, again.evidence_id) == ("pass", report.evidence_id)
 

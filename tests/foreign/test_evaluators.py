@@ -1,7 +1,12 @@
 """Evaluators of the real packages, as they are: each passes the contract, and no error becomes a score."""
 
+import asyncio
 import math
+import subprocess
+import sys
+import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import autoevals
 import openevals
@@ -27,7 +32,8 @@ from pydantic_evals.evaluators import (
 from steelyard import adapt, evaluator, exact_match
 from steelyard.core.errors import InvalidValue
 from steelyard.core.score import Metric
-from steelyard.evals.evaluators import resolve_evaluators
+from steelyard.evals.evaluators import resolve_evaluators, score_row
+from steelyard.evals.gate import run_gate
 from steelyard.testing.evaluator_contract import EvaluatorContract, scored
 
 RIGHT = {"inputs": {"q": "capital?"}, "outputs": "Paris", "reference_outputs": "Paris"}
@@ -458,6 +464,34 @@ class Nan(Evaluator):
         return math.nan
 
 
+def test_one_that_hangs_exits_or_ends_the_loop_harms_no_other():
+    stop = threading.Event()
+
+    def hangs(outputs):
+        stop.wait(20)
+
+    async def hangs_too(outputs):
+        await asyncio.sleep(20)
+
+    def leaves(outputs):
+        sys.exit(3)
+
+    async def leaves_too(outputs):
+        sys.exit(3)
+
+    given = [adapt(hangs, version="1"), hangs_too, leaves, leaves_too, awaited]
+    scores = asyncio.run(score_row(resolve_evaluators(given), **RIGHT, timeout_s=0.5))
+    stop.set()
+    assert [s.error.kind if s.error else s.value for s in scores] == [
+        "timeout",
+        "timeout",
+        "evaluator",
+        "evaluator",
+        1.0,
+    ]
+    assert one(awaited).value == 1.0, "the loop that stays is still there"
+
+
 # -- what is none ----------------------------------------------------------------------------------
 
 
@@ -480,9 +514,6 @@ def test_a_function_of_other_arguments_is_refused(function):
 
 
 def test_nothing_foreign_is_imported():
-    import subprocess
-    import sys
-
     code = (
         "import sys\n"
         "from steelyard.evals.evaluators import adapt, resolve_evaluators\n"
@@ -493,3 +524,23 @@ def test_nothing_foreign_is_imported():
     # A lambda of -c has no source: a version says what it is.
     code = code.replace("[lambda", "[adapt(lambda").replace("True])", "True, version='1')])")
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_line_of_each_package_in_the_docs_runs(workspace, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "evaluators.md").read_text(encoding="utf-8")
+    (block,) = [b.partition("```")[0] for b in page.split("```python\n")[1:] if "import autoevals" in b]
+    (tmp_path / "bring_your_own.py").write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    from bring_your_own import gate
+
+    report = run_gate(gate, workspace())
+    (row,) = report.candidate.rows
+    assert {s.name: s.value for s in row.scores} == {
+        "correct": 1.0,
+        "stars": 4.5,
+        "same": 1.0,
+        "Levenshtein": 1.0,
+        "regex_match": 1.0,
+        "Contains": 1.0,
+        "exact_match": 1.0,
+    }, row.scores

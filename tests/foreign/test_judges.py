@@ -1,6 +1,7 @@
 """Judges of other packages: their model calls are recorded in the row's scope and replayed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from autoevals import Factuality, LLMClassifier
@@ -13,7 +14,7 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_evals.evaluators import LLMJudge
 
-from steelyard import Dataset, Example, Gate, adapt, at_least, judge
+from steelyard import Dataset, Example, Gate, adapt, at_least, evaluator, judge
 from steelyard.core.errors import ReplayMiss
 from steelyard.evals.evaluators import resolve_evaluators
 from steelyard.evals.gate import run_gate
@@ -183,3 +184,45 @@ def test_our_judges_take_chat_models_too(server, workspace):
     model = ChatOpenAI(model="m", base_url=server.base_url, api_key="k", max_retries=0)
     report = run_gate(spec(judge("steelyard/correct", lm=model)), workspace())
     assert report.outcome == "pass", report.candidate.rows[0].scores
+
+
+def test_what_was_never_recorded_fails_its_row_and_not_the_run(server, workspace):
+    def honest(inputs):
+        return client.chat.completions.create(model="m", messages=[{"role": "user", "content": inputs["q"]}])
+
+    def swallows(inputs):
+        try:
+            honest(inputs)
+        except Exception:
+            return "town"
+
+    def swallowing(outputs):
+        try:
+            honest({"q": "x"})
+        except Exception:
+            return True
+
+    client = OpenAI(base_url=server.base_url, api_key="k", max_retries=0)
+    for task in (honest, swallows):
+        report = run_gate(
+            replace(spec(evaluator(version="1")(swallowing)), task=task, version="1"), workspace("replay")
+        )
+        assert report.outcome == "unmeasurable"
+        assert {r.failure.kind for r in report.candidate.rows} == {"replay_miss"}
+    for judged in (evaluator(version="1")(swallowing), of_autoevals(server.base_url)):
+        report = run_gate(spec(judged), workspace("replay"))
+        assert report.outcome == "unmeasurable"
+        assert {r.scores[0].error.kind for r in report.candidate.rows} == {"replay_miss"}
+    assert len(report.candidate.rows) == len(DATA)
+    assert server.calls == []
+    client.close()
+
+
+def test_a_judge_has_a_model_of_its_own_by_name(server, workspace, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    server.say(says)
+    named = judge("steelyard/correct", lm="openai:judge")
+    assert (named.needs_lm, named.lm.name) == (False, "judge")
+    report = run_gate(spec(named), workspace())
+    assert report.outcome == "pass", report.candidate.rows[0].scores
+    assert {c.json["model"] for c in server.calls} == {"judge"}

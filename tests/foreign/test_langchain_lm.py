@@ -223,6 +223,15 @@ def test_names_open_models(monkeypatch, tmp_path):
     settings = load_settings(tmp_path, environ={})
     lm = open_lm("langchain:openai:gpt-x", settings)
     assert (lm.name, type(lm.model)) == ("gpt-x", ChatOpenAI)
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(InvalidValue, match="set the provider's key"):
+        open_lm("langchain:openai:gpt-x", settings)
+    assert (
+        open_lm("langchain:openai:gpt-x", load_settings(tmp_path, environ={}, lm_mode="replay")).digest
+        == lm.digest
+    )
+    own = load_settings(tmp_path, environ={"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "OPENAI_API_KEY": "k"})
+    assert open_lm("langchain:openai:gpt-x", own).model.openai_api_base == "http://127.0.0.1:9/v1"
     with pytest.raises(InvalidValue, match="names no provider"):
         open_lm("langchain:gpt-x", settings)
     with pytest.raises(InvalidValue, match=r"cannot make|not installed"):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steelyard.core.chat import ChatRequest
@@ -71,11 +71,20 @@ def test_who_only_lacks_what_others_reserved_waits_for_them():
 
 
 def test_who_holds_a_reservation_is_refused_instead_of_waiting_for_himself():
-    budget = Budget(max_tokens_total=100)
-    budget.reserve(80, 0.0)
+    budget, got = Budget(max_tokens_total=100), []
+    mine = budget.reserve(60, 0.0)
+    other = threading.Thread(target=lambda: got.append(budget.reserve(50, 0.0)))
+    other.start()
+    while not budget.waiting:
+        pass
     with pytest.raises(CallFailed) as caught:
         budget.reserve(50, 0.0, patient=False)
     assert caught.value.kind == "budget"
+    second = budget.reserve(30, 0.0, patient=False)  # it fits, and the one in line waits for what I hold
+    budget.settle(mine, 10)
+    budget.settle(second, 10)
+    other.join(5)
+    assert got[0].tokens == 50
 
 
 def test_a_resumed_run_carries_on():
@@ -95,6 +104,7 @@ def test_a_cap_is_a_number_above_nothing(cap):
         Budget(max_cost_usd=cap)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), max_size=60), st.integers(1, 400))
 def test_what_is_spent_exceeds_the_cap_by_no_more_than_the_estimates_were_wrong(calls, cap):
     budget, error, open_ = Budget(max_tokens_total=cap), 0, []
@@ -114,6 +124,7 @@ def test_what_is_spent_exceeds_the_cap_by_no_more_than_the_estimates_were_wrong(
     assert budget.reserved_tokens == 0
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_the_bytes_of_a_request_bound_its_tokens(text):
     body = b'{"messages":[{"role":"user","content":"' + text.encode("utf-8", "replace")

@@ -6,7 +6,7 @@ import zlib
 
 import openai
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steelyard.core.chat import ChatRequest
@@ -205,6 +205,7 @@ def test_what_is_unusual_and_right_still_passes(server, tmp_path):
                 assert calls.usage.calls == 1
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=300) | st.text(max_size=300).map(str.encode), st.sampled_from([CHAT, "/v1/messages"])
 )
@@ -231,6 +232,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_reading_any_json_never_raises_and_a_reply_without_problem_has_a_message(value):
     import json
@@ -243,6 +245,7 @@ def test_reading_any_json_never_raises_and_a_reply_without_problem_has_a_message
     read_reply(CHAT, "text/event-stream", b"data: " + raw + b"\n\n")
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=2000),
     st.lists(st.integers(1, 50), min_size=1),

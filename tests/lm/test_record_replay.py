@@ -7,7 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steelyard.core.canonical import canonical
@@ -266,6 +266,7 @@ def key(body, identity=None, target="/v1/chat/completions"):
     )
 
 
+@settings(deadline=None)
 @given(JSON, JSON)
 def test_keys_are_equal_exactly_when_the_json_is(a, b):
     spaced = json.dumps(a, indent=2, ensure_ascii=True).encode()
@@ -273,6 +274,7 @@ def test_keys_are_equal_exactly_when_the_json_is(a, b):
     assert (key(canonical(a)) == key(canonical(b))) == (canonical(a) == canonical(b))
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_any_bytes_have_a_key(body):
     assert len(key(body)) == 64

@@ -192,6 +192,24 @@ def test_an_answer_that_comes_late_does_not_undo_a_later_one(here, shelf, clock)
     assert text_of(PromptSource(here, store=shelf).get(REF)) == "two !"  # on disk too
 
 
+def test_a_store_that_hangs_holds_up_no_other_prompt(here, shelf, clock):
+    shelf.point(make("well", name="other"))
+    old = PromptSource(here, store=shelf)
+    old.get(REF)
+    old.get("other@production")
+    write_file(here, "file")
+    source = PromptSource(here, store=shelf)
+    shelf.go.clear()
+    shelf.asked.clear()
+    source.get(REF)
+    assert shelf.asked.wait(60)  # the thread hangs in the store
+    assert text_of(source.get("other@production")) == "well !"
+    assert text_of(source.get("support@working")) == "file !"
+    assert text_of(source.get(REF)) == "one !"
+    shelf.go.set()
+    settle(source)
+
+
 def test_an_unchanged_alias_costs_one_question(here, shelf, clock):
     source = PromptSource(here, store=shelf)
     first = source.get(REF)

@@ -55,6 +55,17 @@ def test_a_change_is_told_once_against_the_last_good_version(tmp_path):
     assert watcher.changes() == []
 
 
+def test_a_file_whose_name_is_none_does_not_end_it(tmp_path):
+    settings = load_settings(tmp_path, environ={})
+    save(tmp_path, "one {{ x }}")
+    watcher = Watcher(settings)
+    save(tmp_path, "two {{ x }}", "my prompt")
+    (change,) = watcher.changes()
+    assert (change.name, change.after, [a.rule for a in change.advice]) == ("my prompt", None, ["error"])
+    assert "no valid prompt name" in change.advice[0].text
+    assert watcher.changes() == []
+
+
 def test_only_wanted_names(tmp_path):
     settings = load_settings(tmp_path, environ={})
     save(tmp_path, "one {{ x }}")

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sqlite3
+
 import pytest
 
+from steelyard.core.settings import load_settings
+from steelyard.store import open_store
 from steelyard.testing.store_servers import Bucket, Postgres, postgres_binaries
 
 
@@ -13,6 +19,24 @@ def postgres():
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     with Postgres() as database:
         yield database
+
+
+@pytest.fixture(scope="session")
+def empty_sqlite(tmp_path_factory):
+    """A function that puts an empty store into a folder, copied from one that was made once."""
+    made = tmp_path_factory.mktemp("empty")
+    open_store(load_settings(made, environ={})).close()
+    database = made / ".steelyard" / "store" / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def put(folder):
+        target = folder / ".steelyard" / "store" / "mlflow.db"
+        target.parent.mkdir(parents=True)
+        shutil.copyfile(database, target)
+        return load_settings(folder, environ={})
+
+    return put
 
 
 @pytest.fixture(scope="session")

@@ -54,8 +54,8 @@ def _older(uri):
 
 
 @pytest.fixture
-def sqlite(tmp_path):
-    settings = load_settings(tmp_path, environ={})
+def sqlite(tmp_path, empty_sqlite):
+    settings = empty_sqlite(tmp_path)
     return settings, settings.home / "store" / "mlflow.db", _filled(settings)
 
 

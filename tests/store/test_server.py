@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.request
 
+import psutil
 import pytest
 
 from steelyard.core.errors import InvalidValue, StoreUnavailable
@@ -127,6 +129,35 @@ def sqlite_server(tmp_path):
     assert over_http.version("prompt", "team/shown", 1).content == {"template": "Say {{ x }}."}
     yield server
     server.stop()
+
+
+def test_the_ui_answers_no_other_site(sqlite_server):
+    """A page that rebinds its name to this machine, and one that posts across sites."""
+    port = int(sqlite_server.port)
+
+    def status(method, path, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request(method, path, body="{}" if method == "POST" else None, headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        return answer.status
+
+    api, kind = "/api/2.0/mlflow/experiments/search", {"Content-Type": "application/json"}
+    mine = f"127.0.0.1:{port}"
+    assert status("GET", "/", Host="evil.example") == 403
+    assert status("POST", api, Host=f"evil.example:{port}", **kind) == 403
+    assert status("POST", api, Host=mine, Origin="http://evil.example", **kind) == 403
+    assert status("POST", api, Host=mine, Origin=f"http://{mine}", **kind) != 403
+    assert status("GET", "/", Host=mine) == 200
+    process = psutil.Process(sqlite_server.process.pid)
+    listening = {
+        (c.laddr.ip, c.laddr.port)
+        for p in (process, *process.children(recursive=True))
+        for c in p.net_connections("tcp")
+        if c.status == psutil.CONN_LISTEN
+    }
+    assert listening == {("127.0.0.1", port)}
 
 
 def test_the_ui_of_a_server_is_its_own(tmp_path):

@@ -72,6 +72,7 @@ class _EvidenceOnly:
 
     store, reopen = _Opened.store, _Opened.reopen
     test_evidence_is_found_and_opened = StoreContract.test_evidence_is_found_and_opened
+    test_evidence_is_deleted_for_good = StoreContract.test_evidence_is_deleted_for_good
     test_a_run_of_any_shape_is_recorded = StoreContract.test_a_run_of_any_shape_is_recorded
 
 

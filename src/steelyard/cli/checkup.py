@@ -161,7 +161,7 @@ def settings_in_force(settings: Settings) -> Iterator[Finding]:
         value = getattr(settings, field.name)
         if field.name.endswith(("_key", "_token", "_secret", "_password")):
             value = "***" if value else None
-        shown = _masked(str(value)) if value is not None else "not set"
+        shown = "not set" if value is None or value in ((), {}) else _masked(str(value))
         origin = where.get(field.name, "default")
         yield Finding(part="settings", name=field.name, state="ok", text=f"{shown}  ({origin})")
 

@@ -88,7 +88,9 @@ def aliases(settings: Settings, _incomplete: str) -> list[str]:
 def evidence_ids(settings: Settings, _incomplete: str) -> list[str]:
     """Bundles on this machine, newest first."""
     folder = settings.home / "evidence"
-    return sorted((p.name for p in folder.iterdir() if p.is_dir()), reverse=True) if folder.is_dir() else []
+    return (
+        sorted((p.name for p in folder.glob("[0-9]*") if p.is_dir()), reverse=True) if folder.is_dir() else []
+    )
 
 
 def refs_and_evidence(settings: Settings, incomplete: str) -> list[str]:

@@ -63,6 +63,6 @@ def _print(finding: Finding, *, new: bool) -> None:
     if new:
         click.secho(f"\n{finding.part}", bold=True)
     word = click.style(f"{finding.state:<4}", fg=_COLOURS[finding.state])
-    click.echo(f"  {word}  {finding.name:<16}  {finding.text}")
+    click.echo(f"  {word}  {finding.name:<18}  {finding.text}")
     if finding.do:
-        click.echo(f"        {'':<16}  → {finding.do}")
+        click.echo(f"        {'':<18}  → {finding.do}")

@@ -39,9 +39,13 @@ def evidence() -> None:
 @click.option("--prompt", "name", help="Only this prompt's.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 def list_(name: str | None, as_json: bool) -> None:
-    """The stored bundles, oldest first."""
+    """The stored bundles, oldest first, then the runs that were interrupted."""
+    from steelyard.evidence.bundle import EvidenceBundle
+    from steelyard.evidence.claim import unended
+
     with _workspace() as workspace:
         found = workspace.store.evidence(name=name)
+        begun = [EvidenceBundle.open(folder) for folder in unended(workspace.evidence_folder)]
     if as_json:
         fields = ("id", "gate", "name", "subject", "outcome", "created", "run_id")
         rows = [{**{f: getattr(e, f) for f in fields}, "metrics": dict(e.metrics)} for e in found]
@@ -50,7 +54,13 @@ def list_(name: str | None, as_json: bool) -> None:
     for e in found:
         metrics = "  ".join(f"{k} {v:.4g}" for k, v in e.metrics.items())
         click.echo(f"{e.id}  {e.outcome:<12}  {e.gate}  {e.name or '-'}@{short(e.subject)}  {metrics}")
-    if not found:
+    for bundle in reversed(begun):
+        if name in (None, bundle.identity.name):
+            click.echo(
+                f"{bundle.id}  {'interrupted':<12}  {bundle.manifest['gate']}  "
+                f"{len(bundle.manifest['planned'])} rows planned; go on: steelyard resume {bundle.id}"
+            )
+    if not found and not begun:
         click.echo("no evidence yet: run `steelyard gate evals/`")
 
 

@@ -12,6 +12,8 @@ from steelyard.core.errors import NotFound, SteelyardError
 __all__ = ["explain", "sections", "topic_of"]
 
 _HEADING = re.compile(r"^(#{2,3}) (.+)$", re.MULTILINE)
+_END = re.compile(r"[.:;](?=\s|$)")
+_PARTS = ("Kinds of failure", "Verdicts")
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 
 
@@ -47,8 +49,13 @@ def explain(topic: str | None) -> None:
     """
     known = sections()
     if topic is None:
-        for name in known:
-            click.echo(name)
+        click.secho("Errors", bold=True)
+        for name, text in known.items():
+            if name in _PARTS:
+                click.secho(f"\n{name}", bold=True)
+            else:
+                first = _LINK.sub(r"\1", _END.split(text, maxsplit=1)[0]).replace("`", "")
+                click.echo(f"  {name:<17} {' '.join(first.split())}")
         return
     names = {plain(name): name for name in known}
     name = names.get(plain(topic))

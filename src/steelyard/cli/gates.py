@@ -78,6 +78,9 @@ def _main(mode: str, targets: tuple[str, ...], options: dict[str, Any]) -> None:
         on_inconclusive=options.get("on_inconclusive"),
         on_incomplete="fresh" if options.get("fresh") else None,
     )
+    if not targets and not settings.evals.is_dir():
+        do = "Begin with: steelyard init, or name a file of evals."
+        raise NotFound("folder of evals", settings.evals.name, where=str(settings.root), do=do)
     targets = targets or (str(settings.evals),)
     if options.get("workers") and importlib.util.find_spec("xdist") is None:
         raise InvalidValue("-n needs pytest-xdist", do="Install it with: pip install pytest-xdist")

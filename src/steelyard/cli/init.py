@@ -9,6 +9,7 @@ import click
 
 from steelyard.cli.scaffold import Kind, Written, scaffold
 from steelyard.core.errors import InvalidValue
+from steelyard.core.settings import load_settings
 
 __all__ = ["init"]
 
@@ -38,6 +39,8 @@ def init(
     click.echo()
     if not (bare and kind == "recorded"):
         click.echo(_who_answers(kind, model, base_url))
+    if kind != "endpoint" and _endpoint_is_set(folder):
+        click.echo("An endpoint is set in your environment: --endpoint --model NAME lets it answer instead.")
     click.echo("Next:")
     commands = _next_bare(folder) if bare else _next(folder, kind, done)
     width = max(len(command) for command, _ in commands)
@@ -77,6 +80,11 @@ def _local_model() -> bool:
     return True
 
 
+def _endpoint_is_set(folder: Path) -> bool:
+    settings = load_settings(folder)
+    return settings.openai_base_url is not None or settings.openai_api_key is not None
+
+
 def _who_answers(kind: Kind, model: str | None, base_url: str | None) -> str:
     if kind == "endpoint":
         return (
@@ -85,8 +93,8 @@ def _who_answers(kind: Kind, model: str | None, base_url: str | None) -> str:
     if kind == "local":
         return "The local model answers what is not recorded yet."
     return (
-        "No local model is installed, so recorded answers of one are replayed. For a model of your own, set\n"
-        "lm in pyproject.toml and take lm_mode out, or begin with: steelyard init --endpoint --model NAME"
+        "No local model is installed, so recorded answers of one are replayed. For a model of your own\n"
+        "begin in another folder with: steelyard init --endpoint --model NAME"
     )
 
 
@@ -122,6 +130,7 @@ def _next(folder: Path, kind: Kind, done: list[Written]) -> list[tuple[str, str]
             "recordings and lock belong to the commit; CI replays them",
         )
     )
-    fetch = ("steelyard models fetch smollm2", "and take lm_mode out: then every answer is asked for anew")
+    engine = "" if find_spec("xllamacpp") else "pip install 'steelyard[local]' && "
+    fetch = (f"{engine}steelyard models fetch smollm2", "and take lm_mode out: a model answers what is new")
     middle = ("edit prompts/review-sentiment.yaml", "and run it again: is the change good enough?")
     return [(f"{inside}pytest evals/", "the gate: it passes"), fetch if kind == "recorded" else middle, last]

@@ -75,7 +75,7 @@ def _tell(change: Any, given: dict[str, Any]) -> None:
         moved = f"{short(after.digest)} (the same version; descriptions do not count)"
     click.echo(f"\n── {change.name}  {moved}")
     for advice in change.advice:
-        click.echo(f"  {advice}")
+        click.echo(visible(f"  {advice}"))
     if after is None:
         return
     if before is not None and before.digest != after.digest:

@@ -142,7 +142,9 @@ def _table(kind: Kind, model: str | None, base_url: str | None) -> str:
         else:
             lines.append("# The endpoint is OPENAI_BASE_URL (ending in /v1), its key OPENAI_API_KEY.")
     else:
-        lines.append('lm = "local:smollm2"  # or "openai:MODEL" at OPENAI_BASE_URL, with OPENAI_API_KEY')
+        lines.append(
+            'lm = "local:smollm2"  # what the lock was measured with; another model is another candidate'
+        )
     if kind == "recorded":
         lines.append('lm_mode = "replay"  # only recorded answers; take this line out once a model is there')
     return "\n".join(lines) + "\n"

@@ -133,7 +133,7 @@ def _plain(value: Any, depth: int) -> JSON:
 def _key(key: object) -> str:
     if not isinstance(key, str):
         raise InvalidValue(
-            f"a JSON object cannot have the key {key!r} ({type(key).__name__})",
+            f"a JSON object cannot have a key of type {type(key).__name__}",  # its text may be a secret
             do="Use strings as keys.",
         )
     return key
@@ -185,20 +185,23 @@ def _text(value: Any, depth: int) -> str:
 _ATOMS = frozenset({str, float, bool, int, list, tuple, type(None)})
 
 
+_SHAPES: dict[tuple[object, ...], tuple[tuple[str, str], ...]] = {}
+"""Keys in their canonical order and quoted, by the keys as they came: the rows of a run have few shapes."""
+
+
 def _object(items: Mapping[object, object], depth: int) -> str:
-    parts: list[str] = []
-    ascii_only = True
-    for key in items:
-        if type(key) is not str:
-            _key(key)
-            ascii_only = False
-        elif ascii_only and not key.isascii():
-            ascii_only = False
-    # RFC 8785 sorts by UTF-16 code units, which for ASCII is the order of Python's own strings.
-    keys = sorted(cast("Mapping[str, object]", items), key=None if ascii_only else _utf16)
-    for key in keys:
-        parts.append(f"{_quote(key)}:{_text(items[key], depth)}")
-    return "{" + ",".join(parts) + "}"
+    keys = tuple(items)
+    shape = _SHAPES.get(keys)
+    if shape is None:
+        texts = [_key(k) for k in keys]
+        # RFC 8785 sorts by UTF-16 code units, which for ASCII is the order of Python's own strings.
+        texts.sort(key=None if all(map(str.isascii, texts)) else _utf16)
+        shape = tuple((k, _quote(k) + ":") for k in texts)
+        if len(keys) <= 32 and sum(map(len, texts)) <= 1_000:
+            if len(_SHAPES) >= 1_000:
+                _SHAPES.clear()
+            _SHAPES[keys] = shape
+    return "{" + ",".join([quoted + _text(items[key], depth) for key, quoted in shape]) + "}"
 
 
 def _integer(value: int) -> str:

@@ -62,6 +62,8 @@ class Settings:
         prompt_ttl_s: Seconds after which `steelyard.prompt` asks the store again, in the background.
         environments: Aliases in the order in which a version goes through them, `("dev", "production")`.
         run_timeout_s: Seconds for all rows of a gate; None sets no limit.
+        max_tokens_total: Most tokens, prompt and completion, for the calls of one gate; None: no cap.
+        max_cost_usd: Most US dollars that they may cost; None: no cap.
         on_incomplete: `resume` goes on with an interrupted run of the same gate, `fresh` begins anew.
         langsmith: `auto` (results are mirrored to LangSmith when there is a key) or `off`.
         langsmith_api_key: LangSmith's key; never written anywhere.
@@ -92,6 +94,8 @@ class Settings:
     environments: tuple[str, ...] = ()
     run_timeout_s: float | None = None
     on_incomplete: str = "resume"
+    max_tokens_total: int | None = None
+    max_cost_usd: float | None = None
     langsmith: str = "auto"
     langsmith_api_key: str | None = None
     langsmith_endpoint: str | None = None
@@ -130,6 +134,8 @@ _PLAIN: dict[str, type | tuple[type, ...]] = {
     "prompt_ttl_s": (int, float),
     "run_timeout_s": (int, float),
     "on_incomplete": str,
+    "max_tokens_total": int,
+    "max_cost_usd": (int, float),
     "langsmith": str,
     "langsmith_endpoint": str,
     "retention": dict,
@@ -383,6 +389,8 @@ def _checked(settings: Settings, where: str) -> Settings:
                 f"environments = {list(settings.environments)} names one twice",
                 do="Name each alias once, in the order a version goes through them.",
             )
-    if settings.run_timeout_s is not None and settings.run_timeout_s <= 0:
-        raise InvalidValue(f"run_timeout_s = {settings.run_timeout_s}", do="Give seconds above 0.")
+    for key in ("run_timeout_s", "max_tokens_total", "max_cost_usd"):
+        limit = getattr(settings, key)
+        if limit is not None and limit <= 0:
+            raise InvalidValue(f"{key} = {limit}", do="Give a number above 0, or leave it out.")
     return settings

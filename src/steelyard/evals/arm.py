@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from steelyard.core.canonical import JSON
@@ -22,8 +24,9 @@ from steelyard.evals.runner import Progress, run_rows
 from steelyard.evals.weigh import gated_part
 from steelyard.evals.workspace import Workspace, provenance
 from steelyard.evidence.bundle import EvidenceBundle
+from steelyard.lm import Budget
 
-__all__ = ["Stopped", "deadline_of", "manifest_of", "run_arm", "run_into"]
+__all__ = ["Limits", "Stopped", "manifest_of", "run_arm", "run_into"]
 
 
 class Stopped(Exception):
@@ -42,10 +45,44 @@ class Stopped(Exception):
         super().__init__(self.sentence)
 
 
-def deadline_of(prepared: Prepared, workspace: Workspace) -> float | None:
-    """When the rows of a gate must be done, on the clock of `monotonic`; None sets no limit."""
-    seconds = prepared.spec.run_timeout_s or workspace.settings.run_timeout_s
-    return monotonic() + seconds if seconds is not None else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What all arms of a gate may take together.
+
+    Attributes:
+        deadline: When the rows must be done, on the clock of `monotonic`; None sets no limit.
+        budget: What the model calls that go out may spend; None sets no limit.
+    """
+
+    deadline: float | None = None
+    budget: Budget | None = None
+
+    @classmethod
+    def of(cls, prepared: Prepared, workspace: Workspace) -> Limits:
+        """The limits of a gate: its own, else the settings'."""
+        spec, settings = prepared.spec, workspace.settings
+        seconds = spec.run_timeout_s or settings.run_timeout_s
+        tokens = spec.max_tokens_total or settings.max_tokens_total
+        dollars = spec.max_cost_usd or settings.max_cost_usd
+        return cls(
+            deadline=monotonic() + seconds if seconds is not None else None,
+            budget=Budget(max_tokens_total=tokens, max_cost_usd=dollars) if tokens or dollars else None,
+        )
+
+    def charge(self, rows: Iterable[Row]) -> None:
+        """Count what rows of an earlier part of the run spent: a resumed run has no second budget.
+
+        Raises:
+            InvalidValue: the budget is in dollars, and what a row cost is not known.
+        """
+        if self.budget is None:
+            return
+        spent = sum((r.usage for r in rows if not r.usage.replayed), Usage())
+        known = Budget(
+            max_tokens_total=self.budget.max_tokens_total, max_cost_usd=self.budget.max_cost_usd, spent=spent
+        )
+        self.budget.tokens += known.tokens
+        self.budget.usd += known.usd
 
 
 def manifest_of(prepared: Prepared, workspace: Workspace, identity: Identity) -> dict[str, JSON]:
@@ -65,7 +102,7 @@ def run_arm(
     workspace: Workspace,
     prompt: Any,
     identity: Identity,
-    deadline: float | None,
+    limits: Limits,
     title: str,
 ) -> EvidenceBundle:
     """One arm as a bundle of its own, stored without a verdict, so that it need not be run again.
@@ -90,7 +127,7 @@ def run_arm(
     try:
         with storing(workspace, prepared.spec.label, writer):
             if not prepared.reasons:
-                run_into(prepared, workspace, begun, prompt, deadline, title)
+                run_into(prepared, workspace, begun, prompt, limits, title)
             values = writer.scores().digest_of_values()
             bundle = writer.seal(None, baselines={}, look=1, reasons=list(prepared.reasons), values=values)
         record(workspace, bundle, None, gated_part(bundle.scores, prepared.advisory), started=started)
@@ -106,7 +143,7 @@ def run_into(
     workspace: Workspace,
     begun: Begun,
     prompt: Any,
-    deadline: float | None,
+    limits: Limits,
     title: str,
 ) -> None:
     """Run the rows that an arm still lacks.
@@ -118,6 +155,8 @@ def run_into(
     writer, spec = begun.writer, prepared.spec
     assert writer is not None
     plan = prepared.plan(prompt, workspace)
+    if writer.written and limits.budget is not None:
+        limits.charge(writer.scores().rows)
 
     def tick(progress: Progress) -> None:
         workspace.say(f"{spec.label}: {title}", progress)
@@ -149,11 +188,11 @@ def run_into(
             write,
             skip=writer.written.copy(),
             answered=begun.answered,
-            deadline=deadline,
+            deadline=limits.deadline,
             tick=tick,
         )
         try:
-            with workspace.recording():
+            with workspace.recording(limits.budget):
                 stop = run_sync(rows)
         except Interrupted as error:
             raise Interrupted(

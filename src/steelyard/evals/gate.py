@@ -10,7 +10,7 @@ from steelyard.core.canonical import short
 from steelyard.core.clock import monotonic, stamp
 from steelyard.core.errors import RunStopped
 from steelyard.core.results import Identity, Scores
-from steelyard.evals.arm import Stopped, deadline_of, manifest_of, run_arm, run_into
+from steelyard.evals.arm import Limits, Stopped, manifest_of, run_arm, run_into
 from steelyard.evals.baseline import Baseline, find_baseline
 from steelyard.evals.creep import creep_since
 from steelyard.evals.prepared import Prepared, prepare
@@ -56,9 +56,9 @@ def run_only(spec: Gate, workspace: Workspace) -> EvidenceBundle:
         RunStopped: not every row could be run; what was run is kept.
     """
     prepared = prepare(spec, workspace)
-    deadline = deadline_of(prepared, workspace)
+    limits = Limits.of(prepared, workspace)
     try:
-        return run_arm(prepared, workspace, prepared.prompt, prepared.identity, deadline, "run")
+        return run_arm(prepared, workspace, prepared.prompt, prepared.identity, limits, "run")
     except Stopped as stopped:
         do = f"Mend it, then: {how_to_resume(workspace, stopped.evidence_id)}"
         raise RunStopped(spec.label, stopped.sentence, do=do) from None
@@ -72,7 +72,7 @@ def _measure(
     runnable = not prepared.reasons
     started = stamp()
     before = dict(workspace.calls)
-    deadline = deadline_of(prepared, workspace)
+    limits = Limits.of(prepared, workspace)
     subjects = {b.alias: b.subject for b in baselines}
     begun = begin(workspace, manifest_of(prepared, workspace, identity), decided=True)
     if begun.sealed is not None and begun.claim is not None:
@@ -84,11 +84,11 @@ def _measure(
             done: list[Baseline] = []
             try:
                 if runnable:
-                    run_into(prepared, workspace, begun, prepared.prompt, deadline, "candidate")
+                    run_into(prepared, workspace, begun, prepared.prompt, limits, "candidate")
                 scores = writer.scores()
                 for baseline in baselines:
                     if baseline.rerun and baseline.subject is not None:
-                        baseline = _rerun(prepared, workspace, baseline, deadline)
+                        baseline = _rerun(prepared, workspace, baseline, limits)
                     if baseline.scores is not None:
                         writer.add_baseline(baseline.alias, baseline.scores, baseline.source or "")
                     elif baseline.source == "identical":
@@ -152,13 +152,13 @@ def _stored(
     return bundle, verdict, known
 
 
-def _rerun(prepared: Prepared, workspace: Workspace, baseline: Baseline, deadline: float | None) -> Baseline:
+def _rerun(prepared: Prepared, workspace: Workspace, baseline: Baseline, limits: Limits) -> Baseline:
     """A baseline run anew: same task, same model, the alias's version of the prompt."""
     name = prepared.identity.name
     prompt = workspace.prompt(f"{name}@{baseline.subject}")
     identity = replace(prepared.identity, subject=baseline.subject)
     title = f"{baseline.alias} ({short(baseline.subject)})"
-    bundle = run_arm(prepared, workspace, prompt, identity, deadline, title)
+    bundle = run_arm(prepared, workspace, prompt, identity, limits, title)
     return replace(baseline, scores=bundle.scores, source=f"run anew ({bundle.id})", rerun=False)
 
 

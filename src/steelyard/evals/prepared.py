@@ -77,10 +77,12 @@ def prepare(spec: Gate, workspace: Workspace) -> Prepared:
     dataset = workspace.dataset(spec.dataset, spec.split)
     prompt = workspace.prompt(spec.prompt) if spec.prompt is not None else None
     evaluators = resolve_evaluators(spec.evaluators)
-    judges = any(e.needs_lm for e in evaluators)
-    lm = workspace.lm(spec.lm) if "lm" in task.wants or judges else None
-    if lm is not None:
-        evaluators = [e.bind(lm) if isinstance(e, Judge) and e.needs_lm else e for e in evaluators]
+    ours = any(isinstance(e, Judge) and e.needs_lm and e.asks is None for e in evaluators)
+    lm = workspace.lm(spec.lm) if "lm" in task.wants or ours else None
+    evaluators = [
+        e.bind(workspace.lm(e.asks or spec.lm)) if isinstance(e, Judge) and e.needs_lm else e
+        for e in evaluators
+    ]
     metrics = {m.name: (m, e.digest) for e in evaluators for m in e.metrics}
     identity = Identity(
         kind="prompt",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Protocol, cast
@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 from steelyard.core.canonical import JSON, canonical, plain
 from steelyard.core.clock import monotonic
 from steelyard.core.dataset import Example
-from steelyard.core.errors import CallFailed, InvalidOutput, InvalidValue, ReplayMiss
+from steelyard.core.errors import CallFailed, Corrupt, InvalidOutput, InvalidValue, ReplayMiss
 from steelyard.core.results import Row, Usage
 from steelyard.core.score import Failure, Score
 from steelyard.evals.blame import described
@@ -21,6 +21,7 @@ from steelyard.evals.looping import Late
 from steelyard.evals.task import Task
 from steelyard.evals.threads import DaemonThreads
 from steelyard.lm import call_scope, failure_of
+from steelyard.lm.scope import Calls
 
 __all__ = ["STOPPING", "Judged", "Plan", "Progress", "run_rows"]
 
@@ -134,8 +135,8 @@ async def run_rows(
         progress.usage += row.usage
         if tick:
             tick(progress)
-        if row.failure is not None and row.failure.kind in STOPPING:
-            stop = stop or row.failure
+        failures = (row.failure, *(s.error for s in row.scores))
+        stop = stop or next((f for f in failures if f is not None and f.kind in STOPPING), None)
 
     async def worker() -> None:
         me = cast("asyncio.Task[None]", asyncio.current_task())
@@ -220,7 +221,7 @@ async def _run_row(
     invalid: str | None = None
     failure: Failure | None = None
     began = monotonic()
-    with call_scope(example.id, trial) as calls:
+    with _scope(example.id, trial) as calls:
         try:
             outputs = plain(await _call(plan, example, threads, abandon))
             canonical(outputs)
@@ -232,11 +233,14 @@ async def _run_row(
             failure = _failure(error, plan.timeout_s if isinstance(error, Late) else None)
         usage = calls.usage
     seconds = monotonic() - began
+    if failure is None and calls.refusal is not None:  # the task swallowed it: its answer is none
+        failure = _failure(calls.refusal, None)
     if failure is not None:
         return _row(example, trial, failure=failure, usage=usage, seconds=seconds)
     # The evaluators' calls are recorded like the task's, but do not count as its usage.
-    with call_scope(example.id, trial):
+    with _scope(example.id, trial) as calls:
         scores = await judged(example, outputs, invalid, usage)
+    scores = _refused(scores, calls)
     return _row(
         example,
         trial,
@@ -249,8 +253,24 @@ async def _run_row(
 
 
 async def _score_again(example: Example, row: Row, judged: Judged) -> Row:
-    with call_scope(example.id, row.trial):
-        return replace(row, scores=await judged(example, row.outputs, row.invalid_output, row.usage))
+    with _scope(example.id, row.trial) as calls:
+        scores = await judged(example, row.outputs, row.invalid_output, row.usage)
+    return replace(row, scores=_refused(scores, calls))
+
+
+@contextlib.contextmanager
+def _scope(example_id: str, trial: int) -> Generator[Calls]:
+    """The scope of a row. What it refused is the row's failure (`calls.refusal`), and never ends the run."""
+    with contextlib.suppress(ReplayMiss, Corrupt), call_scope(example_id, trial) as calls:
+        yield calls
+
+
+def _refused(scores: tuple[Score, ...], calls: Calls) -> tuple[Score, ...]:
+    """The scores; errors all of them where a call was refused and no evaluator owned up to it."""
+    if calls.refusal is None or any(s.error is not None and s.error.kind == "replay_miss" for s in scores):
+        return scores
+    error = _failure(calls.refusal, None)
+    return tuple(Score(name=s.name, error=error, evaluator_version=s.evaluator_version) for s in scores)
 
 
 async def _call(plan: Plan, example: Example, threads: DaemonThreads, abandon: Callable[[], None]) -> Any:

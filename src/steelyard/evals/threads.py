@@ -12,7 +12,8 @@ from typing import Any
 
 __all__ = ["DaemonThreads"]
 
-_Job = tuple[Callable[[], Any], contextvars.Context, asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+_Told = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+_Job = tuple[Callable[[], Any], contextvars.Context, "_Told | None"]
 
 
 class DaemonThreads:
@@ -32,17 +33,23 @@ class DaemonThreads:
         self._threads = 0
         self._lock = threading.Lock()
 
-    def start(self, function: Callable[[], Any], *, urgent: bool = False) -> asyncio.Future[Any]:
-        """A future of the function's result; its exception, `SystemExit` included, ends there.
-
-        Args:
-            function: What to run.
-            urgent: Begin a thread for it whatever `lanes` says.
-        """
+    def start(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        """A future of the function's result; its exception, `SystemExit` included, ends there."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
+        self.run(function, told=(loop, future))
+        return future
+
+    def run(self, function: Callable[[], Any], *, urgent: bool = False, told: _Told | None = None) -> None:
+        """Run the function some time soon.
+
+        Args:
+            function: What to run; without `told` it must not raise.
+            urgent: Begin a thread for it whatever `lanes` says.
+            told: A future that gets the result, and its loop.
+        """
         with self._lock:
-            self._jobs.put((function, contextvars.copy_context(), loop, future))
+            self._jobs.put((function, contextvars.copy_context(), told))
             if self._idle > 0 and not urgent:
                 self._idle -= 1
             elif not urgent and self._lanes is not None and self._threads >= self._lanes:
@@ -50,7 +57,6 @@ class DaemonThreads:
             else:
                 self._threads += 1
                 threading.Thread(target=self._work, name="steelyard-task", daemon=True).start()
-        return future
 
     async def call(self, function: Callable[[], Any]) -> Any:
         """The function's result, awaited."""
@@ -64,7 +70,7 @@ class DaemonThreads:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            function, context, loop, future = job
+            function, context, told = job
             try:
                 result, error = context.run(function), None
             except BaseException as raised:
@@ -75,11 +81,14 @@ class DaemonThreads:
                     self._backlog -= 1
                 else:
                     self._idle += 1
-            try:
-                loop.call_soon_threadsafe(_settle, future, result, error)
-            except RuntimeError:  # the loop is closed: the run was stopped, nobody waits
-                return
-            del job, function, context, future, result, error
+            if told is not None:
+                loop, future = told
+                try:
+                    loop.call_soon_threadsafe(_settle, future, result, error)
+                except RuntimeError:  # the loop is closed: the run was stopped, nobody waits
+                    return
+                del loop, future
+            del job, function, context, told, result, error
             # Give way to the loop, or rows that are done wait until the next ones are: they would all march
             # in step, and the time of each would be that of all.
             time.sleep(0)

@@ -18,7 +18,7 @@ from steelyard.core.ref import Ref
 from steelyard.core.settings import Settings
 from steelyard.data import load_dataset
 from steelyard.evals.runner import Progress
-from steelyard.lm import LM, open_lm, replaying
+from steelyard.lm import LM, Budget, open_lm, replaying
 from steelyard.lm.opening import as_lm
 from steelyard.prompts import Prompt, load_prompt
 from steelyard.prompts.lock import Lock, bootstrap, read_lock
@@ -95,9 +95,14 @@ class Workspace:
         return read_lock(self.settings.lock) if self.settings.lock.is_file() else None
 
     @contextmanager
-    def recording(self) -> Generator[None]:
-        """Record and replay beneath all model calls inside, as the settings say; counts add up."""
-        with replaying(self.settings.home / "replay", self.settings.lm_mode) as session:
+    def recording(self, budget: Budget | None = None) -> Generator[None]:
+        """Record and replay beneath all model calls inside, as the settings say; counts add up.
+
+        Args:
+            budget: What the calls that go out may spend.
+        """
+        folder = self.settings.home / "replay"
+        with replaying(folder, self.settings.lm_mode, budget=budget) as session:
             try:
                 yield
             finally:

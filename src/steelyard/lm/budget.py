@@ -25,7 +25,6 @@ class Reservation:
 class _Wanted:
     tokens: int
     usd: float
-    patient: bool
 
 
 class Budget(Line[_Wanted, Reservation]):
@@ -107,13 +106,15 @@ class Budget(Line[_Wanted, Reservation]):
         Raises:
             CallFailed: kind `budget`, or `timeout` at the deadline.
         """
-        return self._judged(self.enter(self._wanted(tokens, usd, patient), deadline))
+        wanted = _Wanted(tokens, usd or 0.0)
+        return self._judged(self.enter(wanted, deadline) if patient else self._now(wanted))
 
     async def areserve(
         self, tokens: int, usd: float | None, *, deadline: float = NEVER, patient: bool = True
     ) -> Reservation:
         """`reserve`, awaited."""
-        return self._judged(await self.aenter(self._wanted(tokens, usd, patient), deadline))
+        wanted = _Wanted(tokens, usd or 0.0)
+        return self._judged(await self.aenter(wanted, deadline) if patient else self._now(wanted))
 
     def settle(
         self, reservation: Reservation | None, tokens: int | None = None, usd: float | None = None
@@ -133,8 +134,9 @@ class Budget(Line[_Wanted, Reservation]):
             self.usd += reservation.usd if usd is None else usd
             self._serve()
 
-    def _wanted(self, tokens: int, usd: float | None, patient: bool) -> _Wanted:
-        return _Wanted(tokens, usd or 0.0, patient)
+    def _now(self, wanted: _Wanted) -> Reservation:
+        with self._lock:  # past the line: its first may wait for what this caller holds
+            return self._take(wanted, 0.0)
 
     def _judged(self, found: Reservation | None) -> Reservation:
         if found is None:
@@ -147,7 +149,7 @@ class Budget(Line[_Wanted, Reservation]):
     def _opens(self, ask: _Wanted, now: float) -> float:
         if self._over(ask, 0, 0.0) or not self._over(ask, self.reserved_tokens, self.reserved_usd):
             return now
-        return NEVER if ask.patient else now
+        return NEVER
 
     def _take(self, ask: _Wanted, now: float) -> Reservation:
         if (refused := self._over(ask, self.reserved_tokens, self.reserved_usd)) is not None:

@@ -212,8 +212,14 @@ def is_chat_model(value: object) -> bool:
     return module is not None and isinstance(value, module.BaseChatModel)
 
 
-def open_langchain(spec: str, *, concurrency: int = 8) -> LangChainLM:
+def open_langchain(spec: str, *, concurrency: int = 8, replay: bool = False, **settings: Any) -> LangChainLM:
     """The chat model that LangChain's `init_chat_model` makes of `provider:model`.
+
+    Args:
+        spec: `provider:model`.
+        concurrency: Most calls at once.
+        replay: Whether nobody will be asked: a provider that wants a key gets none.
+        **settings: Arguments of the model's class.
 
     Raises:
         InvalidValue: no provider is named, or LangChain cannot make it. MissingExtra: LangChain, or the
@@ -229,7 +235,13 @@ def open_langchain(spec: str, *, concurrency: int = 8) -> LangChainLM:
     from langchain.chat_models import init_chat_model
 
     try:
-        return LangChainLM(init_chat_model(spec), concurrency=concurrency)
+        try:
+            made = init_chat_model(spec, **settings)
+        except Exception:  # providers say in words of their own that the key is missing
+            if not replay or "api_key" in settings:
+                raise
+            made = init_chat_model(spec, **settings, api_key="none")
+        return LangChainLM(made, concurrency=concurrency)
     except ImportError as error:
         raise InvalidValue(
             f"langchain:{spec} needs a package that is not installed ({error})",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import threading
-from dataclasses import replace
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -70,6 +73,7 @@ class OpenAILM:
         self._options |= {"default_headers": headers} if headers else {}
         self._key = api_key
         self._sync: openai.OpenAI | None = None
+        self._of_loops: dict[asyncio.AbstractEventLoop, _Held] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -90,7 +94,7 @@ class OpenAILM:
             return client
 
     def async_openai_client(self) -> openai.AsyncOpenAI:
-        """A new `openai.AsyncOpenAI` client; a client belongs to one event loop, so none is kept."""
+        """A new `openai.AsyncOpenAI` client; a client belongs to one event loop, so close it there."""
         module = _openai()
         with _as_call_failed():
             from steelyard.lm.clients import async_client
@@ -113,11 +117,27 @@ class OpenAILM:
     async def acomplete(self, request: ChatRequest) -> Completion:
         """`complete`, awaited."""
         arguments = self._arguments(request)
-        async with self.async_openai_client() as client:
+        async with self._client_of_this_loop() as client:
             since = monotonic()
             with _as_call_failed():
                 raw = await client.chat.completions.with_raw_response.create(**arguments)
                 return self._completion(raw.http_response, monotonic() - since)
+
+    @asynccontextmanager
+    async def _client_of_this_loop(self) -> AsyncGenerator[openai.AsyncOpenAI]:
+        """One client for the calls that are under way in this loop; the last one closes it."""
+        loop = asyncio.get_running_loop()
+        held = self._of_loops.get(loop)
+        if held is None:
+            held = self._of_loops[loop] = _Held(self.async_openai_client())
+        held.calls += 1
+        try:
+            yield held.client
+        finally:
+            held.calls -= 1
+            if held.calls == 0:
+                del self._of_loops[loop]
+                await held.client.close()
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
@@ -176,6 +196,12 @@ class OpenAILM:
             output_tokens=reply.output_tokens,
             cached_tokens=reply.cached_tokens,
         )
+
+
+@dataclass(slots=True)
+class _Held:
+    client: openai.AsyncOpenAI
+    calls: int = 0
 
 
 def _without_userinfo(url: str | None) -> tuple[str | None, dict[str, str]]:

@@ -64,7 +64,12 @@ def _openai(rest: str, settings: Settings) -> LM:
 def _langchain(rest: str, settings: Settings) -> LM:
     from steelyard.lm.langchain_lm import open_langchain
 
-    return open_langchain(rest, concurrency=settings.concurrency or 8)
+    given: dict[str, Any] = {}
+    if rest.startswith("openai:"):  # the same settings as for openai:MODEL
+        named = {"base_url": settings.openai_base_url, "api_key": settings.openai_api_key}
+        given = {k: v for k, v in named.items() if v is not None}
+    replay = settings.lm_mode == "replay"
+    return open_langchain(rest, concurrency=settings.concurrency or 8, replay=replay, **given)
 
 
 def as_lm(given: Any) -> LM:

@@ -53,7 +53,6 @@ def _to_requests(adapter: Any, request: Any, found: Any) -> Any:
     import requests
     from requests.structures import CaseInsensitiveDict
 
-
     response: Any = requests.Response()
     response.status_code = found.status_code
     response.headers = CaseInsensitiveDict(dict(found.headers))

@@ -34,8 +34,7 @@ class Working:
             return known[2]
         path = path_of(name, self._settings)
         before = _stamp(path)  # taken first: what is written while it is read is read again
-        with loading():
-            prompt = read_working(name, self._settings)
+        prompt = read_working(name, self._settings)
         if before is not None:
             self._read[name] = (path, before, prompt)
         return prompt

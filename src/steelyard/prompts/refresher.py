@@ -8,9 +8,11 @@ wait for ever for an import that its parent's thread had begun.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib import import_module
 from queue import SimpleQueue
 from time import sleep
 from typing import TYPE_CHECKING
@@ -60,8 +62,11 @@ def loading() -> Generator[None]:
 
 def logger() -> Logger:
     """The log `steelyard.prompts`; the module is loaded when there is something to say."""
-    with loading():
-        from logging import getLogger
+    if "logging" not in sys.modules:
+        with loading():
+            import_module("logging")
+    from logging import getLogger
+
     return getLogger("steelyard.prompts")
 
 

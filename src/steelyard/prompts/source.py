@@ -205,8 +205,8 @@ class PromptSource:
         """The entry of a ref that memory does not have."""
         if self._pinned is not None:
             return self._keep(ref, Entry(self._pinned.read(ref, self._working), _FOREVER, None, None, "lock"))
-        with refresher.loading():  # a template of Jinja's loads Jinja
-            copy = None if fresh else self._disk().read(ref)
+        # In the caller's thread, so not under `loading`: a store that hangs would hold it up.
+        copy = None if fresh else self._disk().read(ref)
         if copy is not None:
             due = _FOREVER if ref.alias is None else 0.0
             return self._keep(ref, Entry(copy.prompt, due, copy.number, copy.confirmed, "disk"))

@@ -63,9 +63,15 @@ class Watcher:
             if after is not None:
                 self._good[name] = after
             if known or state is not None:
-                advice = tuple(lint(self._settings, (name,))) if name in there else ()
+                advice = self._advice(name) if name in there else ()
                 found.append(Change(name=name, before=before, after=after, advice=advice))
         return found
+
+    def _advice(self, name: str) -> tuple[Advice, ...]:
+        try:
+            return tuple(lint(self._settings, (name,)))
+        except SteelyardError as error:  # a name that is none, or a file that went just now
+            return (Advice(name=name, rule="error", text=str(error)),)
 
     def _now(self, name: str) -> tuple[Prompt | None, str]:
         try:

@@ -49,6 +49,7 @@ class Reply:
         delay_s: Seconds before the first byte.
         cut_at: Close the connection after that many bytes of the body.
         drip_s: Seconds between the events of a stream.
+        retry_at_s: `Retry-After` as the HTTP date that many seconds after the `Date` of the response.
     """
 
     status: int = 200
@@ -58,6 +59,7 @@ class Reply:
     delay_s: float = 0.0
     cut_at: int | None = None
     drip_s: float = 0.0
+    retry_at_s: float | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,6 +71,7 @@ class ChatCall:
         path: Path and query.
         headers: Names in lower case.
         json: The body read as JSON; None where it is none.
+        peer: The client's end of the connection; equal for calls on one connection.
         at: Monotonic seconds of its arrival.
         ended: Monotonic seconds when it was answered; None before.
         status: What it was answered with; 0 before.
@@ -78,6 +81,7 @@ class ChatCall:
     path: str
     headers: Mapping[str, str]
     json: Any
+    peer: tuple[str, int]
     at: float
     ended: float | None = None
     status: int = 0
@@ -120,22 +124,17 @@ def streaming(text: str, *, usage: Any = _USAGE, done: bool = True, **more: Any)
     return Reply(body=body, content_type="text/event-stream", **more)
 
 
-def failing(
-    status: int, *, retry_after: str | None = None, retry_at_s: float | None = None, **more: Any
-) -> Reply:
+def failing(status: int, *, retry_after: str | None = None, **more: Any) -> Reply:
     """An error as providers send it.
 
     Args:
         status: HTTP status.
         retry_after: The `Retry-After` header as it is.
-        retry_at_s: `Retry-After` as the HTTP date that many seconds from now.
         **more: Fields of `Reply`.
     """
     headers: dict[str, str] = dict(more.pop("headers", {}))
     if retry_after is not None:
         headers["retry-after"] = retry_after
-    if retry_at_s is not None:
-        headers["retry-after"] = format_datetime(utc_now() + timedelta(seconds=retry_at_s), usegmt=True)
     more.setdefault("body", {"error": {"message": f"scripted {status}", "type": "scripted", "code": None}})
     return Reply(status=status, headers=headers, **more)
 
@@ -246,14 +245,18 @@ class ChatServer:
         self._http.server_close()
 
     # -- for the handler --------------------------------------------------------------------------
-    def arrived(self, path: str, headers: Mapping[str, str], body: bytes) -> tuple[ChatCall, Reply]:
+    def arrived(
+        self, path: str, headers: Mapping[str, str], body: bytes, peer: tuple[str, int]
+    ) -> tuple[ChatCall, Reply]:
         """The call that came in, and its reply."""
         try:
             value = json.loads(body)
         except ValueError:
             value = None
         with self._lock:
-            call = ChatCall(n=len(self.calls), path=path, headers=headers, json=value, at=monotonic())
+            call = ChatCall(
+                n=len(self.calls), path=path, headers=headers, json=value, peer=peer, at=monotonic()
+            )
             self.calls.append(call)
             self._under_way += 1
             self.most_at_once = max(self.most_at_once, self._under_way)
@@ -343,7 +346,7 @@ class _Handler(BaseHTTPRequestHandler):
         chat = self._chat
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         headers = {k.lower(): v for k, v in self.headers.items()}
-        call, reply = chat.arrived(self.path, headers, body)
+        call, reply = chat.arrived(self.path, headers, body, self.client_address)
         try:
             if reply.delay_s:
                 chat.pause(reply.delay_s)
@@ -357,10 +360,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, reply: Reply) -> None:
         raw = _bytes(reply.body)
         shown = raw if reply.cut_at is None else raw[: reply.cut_at]
-        self.send_response(reply.status)
-        headers = {"content-type": reply.content_type, "content-length": str(len(raw))} | {
-            k.lower(): v for k, v in reply.headers.items()
-        }
+        self.send_response_only(reply.status)
+        now = utc_now().replace(microsecond=0)
+        headers = {"date": format_datetime(now, usegmt=True)}
+        headers |= {"content-type": reply.content_type, "content-length": str(len(raw))}
+        if reply.retry_at_s is not None:
+            at = now + timedelta(seconds=reply.retry_at_s)
+            headers["retry-after"] = format_datetime(at, usegmt=True)
+        headers |= {k.lower(): v for k, v in reply.headers.items()}
         for key, value in headers.items():
             if value or key != "content-type":
                 self.send_header(key, value)

@@ -351,6 +351,39 @@ class StoreContract:
         with pytest.raises(InvalidValue):
             store.open_evidence("../never", tmp_path)
 
+    def test_a_run_is_read_as_it_can_be_recorded_again(self, store: Store, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_text("beside", encoding="utf-8")
+        run = run_of(
+            params={"k": "v"},
+            metrics={"one": 0.5, "series": [0.25, 0.5, 0.75]},
+            tags={"t": "v"},
+            artifacts={"a.txt": tmp_path / "a.txt"},
+        )
+        evidence = store.add_evidence(evidence_of(), bundle(tmp_path / "b"), run)
+        assert evidence.run_id is not None
+        there = store.read_run(evidence.run_id, tmp_path / "to")
+        assert replace(there, artifacts={}) == replace(run, artifacts={})
+        assert {at: path.read_text("utf-8") for at, path in there.artifacts.items()} == {"a.txt": "beside"}
+        with pytest.raises(NotFound):
+            store.read_run("0" * 32, tmp_path)
+
+    def test_evidence_is_deleted_for_good(
+        self, store: Store, reopen: Callable[[], Store], tmp_path: Path
+    ) -> None:
+        name = fresh()
+        kept, gone = (
+            store.add_evidence(evidence_of(name=name), bundle(tmp_path / f"b{i}"), run_of()) for i in range(2)
+        )
+        for _ in range(2):
+            store.delete_evidence(gone.id)
+            for opened in (store, reopen()):
+                assert opened.evidence(name=name) == [kept]
+                with pytest.raises(NotFound):
+                    opened.open_evidence(gone.id, tmp_path / "to")
+        assert contents(store.open_evidence(kept.id, tmp_path / "to")) == contents(tmp_path / "b0")
+        with pytest.raises(InvalidValue):
+            store.delete_evidence("../x")
+
     # -- the store itself -------------------------------------------------------------------------
     def test_it_works_again_after_close(self, store: Store) -> None:
         name = fresh()

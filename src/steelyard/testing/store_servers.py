@@ -25,7 +25,7 @@ from typing import Any
 
 from steelyard.store.place import database as database_uri
 
-__all__ = ["Bucket", "MlflowServer", "Postgres", "Server", "free_port", "postgres_binaries"]
+__all__ = ["Bucket", "MlflowServer", "Postgres", "Server", "answers", "free_port", "postgres_binaries"]
 
 S3_KEYS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -128,7 +128,9 @@ class Server:
         self.stop()
 
 
-def _answers(url: str) -> Callable[[], bool]:
+def answers(url: str) -> Callable[[], bool]:
+    """A function that says whether anything answers at an address, whatever it says."""
+
     def ready() -> bool:
         try:
             with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - loopback
@@ -232,7 +234,7 @@ class Bucket(Server):
         self.endpoint, self.uri = f"http://127.0.0.1:{port}", f"s3://{name}"
         self.env = {**S3_KEYS, "MLFLOW_S3_ENDPOINT_URL": self.endpoint}
         argv = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        super().__init__(argv, folder, ready=_answers(f"{self.endpoint}/moto-api/"))
+        super().__init__(argv, folder, ready=answers(f"{self.endpoint}/moto-api/"))
         request = urllib.request.Request(f"{self.endpoint}/{name}", method="PUT")  # noqa: S310 - loopback
         with urllib.request.urlopen(request, timeout=30):  # noqa: S310 - loopback
             pass
@@ -268,6 +270,6 @@ class MlflowServer(Server):
         super().__init__(
             argv,
             folder,
-            ready=_answers(f"{self.uri}/health"),
+            ready=answers(f"{self.uri}/health"),
             env={"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **(env or {})},
         )

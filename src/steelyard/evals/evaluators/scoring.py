@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -117,16 +118,34 @@ class Scoring:
         """
         waiting = iter(self._sync)  # `next` on it is atomic
         done: dict[int, tuple[Score, ...]] = {}
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
 
         def work() -> None:
             for i in waiting:
-                done[i] = self._caught(i, _sync_function(self._evaluators[i]), sample)
+                try:
+                    done[i] = self._caught(i, _sync_function(self._evaluators[i]), sample)
+                except (
+                    BaseException
+                ) as error:  # KeyboardInterrupt raised by the function: no signal comes here
+                    text = f"{type(error).__name__}: {error}"
+                    done[i] = error_scores(self._evaluators[i], "evaluator", text)
+            if len(done) == len(self._sync):
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    loop.call_soon_threadsafe(_set, over)
 
-        running = {self._threads.start(work)}
-        _, late = await asyncio.wait(running, timeout=min(_GRACE_S, self._timeout_s))
-        if late:
-            running = late | {self._threads.start(work, urgent=True) for _ in self._sync}
-            await asyncio.wait(running, timeout=self._timeout_s)
+        def spread() -> None:
+            nonlocal timer
+            timer = loop.call_later(self._timeout_s, _set, over)
+            for _ in self._sync:
+                self._threads.run(work, urgent=True)
+
+        timer = loop.call_later(min(_GRACE_S, self._timeout_s), spread)
+        self._threads.run(work)
+        try:
+            await over
+        finally:
+            timer.cancel()
         for i in self._sync:
             found[i] = done[i] if i in done else self._too_late(i)
 
@@ -170,6 +189,11 @@ _LANES = 4
 
 _GRACE_S = 0.01
 """Seconds after which sync functions of a row that are still not done get threads of their own."""
+
+
+def _set(over: asyncio.Future[None]) -> None:
+    if not over.done():
+        over.set_result(None)
 
 
 def _is_sync(evaluator: Evaluator) -> bool:
