@@ -3,6 +3,8 @@
 import asyncio
 import json
 import math
+import os
+import signal
 import sys
 import threading
 
@@ -10,9 +12,10 @@ import pytest
 
 from steelyard import Dataset, Example, Gate, at_least, evaluator
 from steelyard.core.canonical import canonical
-from steelyard.core.errors import InvalidValue
+from steelyard.core.errors import Interrupted, InvalidValue
 from steelyard.core.settings import load_settings
 from steelyard.evals.gate import run_gate
+from steelyard.evals.looping import run_sync
 from steelyard.evals.workspace import Workspace
 from steelyard.evidence.bundle import EvidenceBundle
 from steelyard.evidence.rowlog import RowLog, read_rows
@@ -258,3 +261,24 @@ def test_a_string_of_100_mb_makes_the_round_trip(tmp_path):
 def test_canonical_json_reads_back_as_what_it_was():
     for make in KEPT.values():
         assert json.loads(canonical(make())) == make()
+
+
+def test_a_signal_that_comes_as_the_run_ends_is_not_lost():
+    async def last_step():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted) as caught:
+        run_sync(last_step())
+    assert caught.value.exit_code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_run_inside_a_running_loop_has_a_loop_of_its_own():
+    async def answer():
+        return 7
+
+    async def notebook():
+        return run_sync(answer())
+
+    assert asyncio.run(notebook()) == 7

@@ -109,7 +109,10 @@ def _run(work: Coroutine[Any, Any, T], tell: Callable[[Callable[[], None]], None
     try:
         with _signals(cancel) as came:
             try:
-                return loop.run_until_complete(task)
+                result = loop.run_until_complete(task)
+                if came:  # it ended just before it could be cancelled: the wish to stop stands
+                    raise Interrupted(came[0])
+                return result
             except asyncio.CancelledError:
                 if came:
                     raise Interrupted(came[0]) from None
