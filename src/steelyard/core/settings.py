@@ -112,6 +112,8 @@ class Settings:
         return _checked(replace(self, **changes), "an argument")
 
 
+_SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS")
+_SHORTEST_SECRET = 8  # shorter ones are words such as "none" and "local", and would spoil texts
 _RETENTION = ("evidence_days", "keep_last", "replay_days", "incomplete_days")
 _SECRETS = ("openai_api_key", "langsmith_api_key")  # from the environment only
 _FIELDS_OWN = {
@@ -122,6 +124,20 @@ _FIELDS_OWN = {
     "langsmith_api_key": "LANGSMITH_API_KEY",
     "langsmith_endpoint": "LANGSMITH_ENDPOINT",
 }
+
+
+def secret_values(environ: Mapping[str, str] | None = None) -> frozenset[str]:
+    """The values of environment variables whose names say that they are secret, for leaving out of texts.
+
+    Args:
+        environ: The environment; `os.environ` if left out.
+    """
+    env = os.environ if environ is None else environ
+    return frozenset(
+        value.strip()
+        for name, value in env.items()
+        if name.upper().endswith(_SECRET_NAMES) and len(value.strip()) >= _SHORTEST_SECRET
+    )
 
 
 def load_settings(

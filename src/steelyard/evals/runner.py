@@ -16,7 +16,7 @@ from steelyard.core.dataset import Example
 from steelyard.core.errors import CallFailed, Corrupt, InvalidOutput, InvalidValue, ReplayMiss
 from steelyard.core.results import Row, Usage
 from steelyard.core.score import Failure, Score
-from steelyard.evals.blame import described
+from steelyard.evals.blame import described, without_secrets
 from steelyard.evals.looping import Late
 from steelyard.evals.task import Task
 from steelyard.evals.threads import DaemonThreads
@@ -226,7 +226,7 @@ async def _run_row(
             outputs = plain(await _call(plan, example, threads, abandon))
             canonical(outputs)
         except InvalidOutput as error:
-            invalid, outputs = error.reason[:_MESSAGE], _storable(error.output)
+            invalid, outputs = _clean(without_secrets(error.reason)), _storable(error.output)
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except Exception as error:  # whatever the user's code raises is a failure of its row
@@ -325,7 +325,7 @@ def _failure(error: Exception, expired_s: float | None) -> Failure:
     if expired_s is not None:
         return _late(expired_s)
     if isinstance(error, CallFailed):
-        return Failure(kind=error.kind, message=_clean(error.what), status=error.status)
+        return Failure(kind=error.kind, message=_clean(without_secrets(error.what)), status=error.status)
     if isinstance(error, ReplayMiss):
         return Failure(kind="replay_miss", message=_clean(str(error)))
     known = failure_of(error)
