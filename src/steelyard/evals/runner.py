@@ -221,7 +221,7 @@ async def _run_row(
     invalid: str | None = None
     failure: Failure | None = None
     began = monotonic()
-    with _scope(example.id, trial) as calls:
+    with _scope(example.id, trial, plan.timeout_s) as calls:
         try:
             outputs = plain(await _call(plan, example, threads, abandon))
             canonical(outputs)
@@ -259,9 +259,13 @@ async def _score_again(example: Example, row: Row, judged: Judged) -> Row:
 
 
 @contextlib.contextmanager
-def _scope(example_id: str, trial: int) -> Generator[Calls]:
-    """The scope of a row. What it refused is the row's failure (`calls.refusal`), and never ends the run."""
-    with contextlib.suppress(ReplayMiss, Corrupt), call_scope(example_id, trial) as calls:
+def _scope(example_id: str, trial: int, timeout_s: float | None = None) -> Generator[Calls]:
+    """The scope of a row, its calls bounded by its time.
+
+    What it refused is the row's failure (`calls.refusal`), and never ends the run.
+    """
+    scope = call_scope(example_id, trial, timeout_s=timeout_s)
+    with contextlib.suppress(ReplayMiss, Corrupt), scope as calls:
         yield calls
 
 
