@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["eval_session"]
 
 _SESSION = pytest.StashKey["EvalSession"]()
+_DATASETS = pytest.StashKey["Path | None"]()
 _USED = pytest.StashKey["Fixture"]()
 _SHARED = "steelyard_gates"
 """What a worker of xdist hands to the controller with a test's report."""
@@ -79,6 +80,32 @@ def pytest_configure(config: pytest.Config) -> None:
     """Under xdist the controller gathers what the workers' gates found."""
     if getattr(config.option, "dist", "no") != "no" and not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Gatherer(config), "steelyard-gatherer")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """True for the folder of datasets: data comes from elsewhere, and a `conftest.py` in it is not run."""
+    if collection_path.suffix or not collection_path.is_dir():
+        return None
+    if _DATASETS not in config.stash:
+        config.stash[_DATASETS] = _datasets(config)
+    datasets = config.stash[_DATASETS]
+    return True if datasets is not None and collection_path.resolve() == datasets else None
+
+
+def _datasets(config: pytest.Config) -> Path | None:
+    """The folder of datasets of a Steelyard project, where it holds nothing but data."""
+    files = [folder / "pyproject.toml" for folder in (config.rootpath, *config.rootpath.parents)]
+    if not any(b"[tool.steelyard" in file.read_bytes() for file in files if file.is_file()):
+        return None
+    from steelyard.core.errors import SteelyardError
+    from steelyard.core.settings import load_settings
+
+    try:
+        settings = load_settings(config.rootpath)
+    except SteelyardError:
+        return None  # whoever needs the settings says what is wrong with them
+    datasets = settings.datasets.resolve()
+    return None if settings.evals.resolve().is_relative_to(datasets) else datasets
 
 
 def eval_session(config: pytest.Config) -> EvalSession | None:

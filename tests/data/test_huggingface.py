@@ -1,5 +1,10 @@
 """Hugging Face `datasets`: written, saved, loaded and read back to the same digest, with the real library."""
 
+import json
+import os
+import subprocess
+import sys
+
 import datasets
 import pytest
 from click.testing import CliRunner
@@ -124,6 +129,55 @@ def test_the_hub_only_at_a_commit(settings, monkeypatch):
         load_dataset(f"huggingface:owner/name@{'a' * 40}", settings)
     with pytest.raises(NotFound):
         load_dataset("huggingface:nothing", settings)
+
+
+@pytest.mark.server
+def test_the_hub_at_a_commit(tmp_path, hub):
+    """In a process of its own: the hub's client reads its address once, when it is imported."""
+    serving, commit = hub
+    rows = {
+        "train.jsonl": b'{"question": "a", "expected": "x"}\n',
+        "test.jsonl": b'{"question": "b", "expected": "y"}\n{"question": "c", "expected": "z"}\n',
+    }
+    code = (
+        "import json, sys\n"
+        "from steelyard.core.errors import SteelyardError\n"
+        "from steelyard.core.settings import load_settings\n"
+        "from steelyard.data import load_dataset\n"
+        "try:\n"
+        "    found = load_dataset(sys.argv[1], load_settings(environ={}))\n"
+        "    print(json.dumps([e.to_json() for e in found]))\n"
+        "except SteelyardError as error:\n"
+        "    print(json.dumps(str(error)))\n"
+    )
+
+    def load(address, files, home):
+        with serving(files) as endpoint:
+            env = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / home)}
+            env |= {"HF_HUB_DISABLE_TELEMETRY": "1"}
+            done = subprocess.run(
+                [sys.executable, "-c", code, address],
+                env=env,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+        assert "Generating" not in done.stderr
+        return json.loads(done.stdout)
+
+    found = load(f"huggingface:owner/name@{commit}", rows, "one")
+    assert isinstance(found, list), found
+    assert [(e["inputs"], e["reference_outputs"], e["split"]) for e in found] == [
+        ({"question": "a"}, "x", "train"),
+        ({"question": "b"}, "y", "test"),
+        ({"question": "c"}, "z", "test"),
+    ]
+    script = {"name.py": b"open('canary', 'w')\nimport sys\nsys.exit('ran')\n", **rows}
+    assert "owner/name" in load(
+        f"huggingface:owner/name@{commit}#test", script, "two"
+    )  # refused, in one sentence
+    assert not (tmp_path / "canary").exists()
 
 
 def test_a_folder_s_code_is_never_run(settings):

@@ -134,10 +134,10 @@ def test_hostile_text_ends_in_a_timeout(hostile):
 
 def test_the_textbook_pattern_is_bounded():
     for text in ("a" * 40 + "!", "a" * 100_000 + "!"):
-        began = time.perf_counter()
+        began = time.process_time()
         value(regex("(a+)+$", timeout_s=0.5), text)
         value(json_schema({"pattern": "(a+)+$"}), {"x": text})
-        assert time.perf_counter() - began < 4
+        assert time.process_time() - began < 4
 
 
 @pytest.mark.parametrize(

@@ -218,11 +218,9 @@ def test_what_was_never_recorded_fails_its_row_and_not_the_run(server, workspace
     client.close()
 
 
-def test_a_judge_has_a_model_of_its_own_by_name(server, workspace, monkeypatch):
-    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+def test_a_judge_has_a_model_of_its_own_by_name(server, workspace):
     server.say(says)
     named = judge("steelyard/correct", lm="openai:judge")
-    assert (named.needs_lm, named.lm.name) == (False, "judge")
-    report = run_gate(spec(named), workspace())
+    report = run_gate(spec(named), workspace(openai_base_url=server.base_url))
     assert report.outcome == "pass", report.candidate.rows[0].scores
     assert {c.json["model"] for c in server.calls} == {"judge"}

@@ -230,6 +230,16 @@ def test_what_others_have_in_langsmith_is_not_touched(server, settings, client):
     assert len(list(client.list_examples(dataset_name="xs"))) == len(pulled)
 
 
+def test_a_gate_on_a_dataset_that_lies_in_langsmith(server, settings, client):
+    push_langsmith(DATA, settings)
+    opened, lines = workspace(settings)
+    report = run_gate(gate(dataset="langsmith:numbers@test"), opened)
+    assert report.verdict.outcome == "pass"
+    assert bundle_of(settings, report).identity.dataset == DATA.digest  # the same data, the same identity
+    assert lines[-1].startswith("mirrored to LangSmith")
+    assert len(list(client.list_examples(dataset_name="numbers"))) == len(DATA)
+
+
 # -- the server itself --------------------------------------------------------------------------------
 def test_the_server_refuses_what_langsmith_refuses(server, client):
     import uuid

@@ -28,6 +28,11 @@ ARGUMENTS = {
     "shell": True,
     "verify": False,
 }
+# Values that never leave this user's own processes: xdist's worker to its controller, a prompt to itself.
+ALLOWED = {
+    "cli/sharing.py": {"import pickle"},
+    "prompts/filling.py": {"import marshal", "marshal.loads()"},
+}
 
 
 def dotted(node):
@@ -60,6 +65,7 @@ def test_no_code_of_ours_runs_data():
         f"{file.relative_to(SOURCE)}:{line}: {what}"
         for file in files
         for line, what in findings(ast.parse(file.read_text(encoding="utf-8")))
+        if what not in ALLOWED.get(file.relative_to(SOURCE).as_posix(), ())
     ]
     assert found == []
 

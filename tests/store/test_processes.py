@@ -138,11 +138,23 @@ def test_of_many_processes_one_wins_each_step(crowd, place, store):
 
 def test_killed_at_any_moment(crowd, place, store):
     """What was acknowledged is there, and what is there is whole."""
+    _kill(crowd, place, store, 200 if FULL else 20, None)
+
+
+@pytest.mark.server
+def test_killed_at_any_moment_on_postgres(crowd, tmp_path, postgres):
+    uri = postgres.database()
+    store = open_store(load_settings(tmp_path, environ={}, tracking_uri=uri))
+    _kill(crowd, tmp_path, store, 200 if FULL else 6, uri)
+    store.close()
+
+
+def _kill(crowd, place, store, points, uri):
     rng = random.Random(20260131)
-    for point in range(200 if FULL else 20):
+    for point in range(points):
         name = fresh(f"kill-{point}")
         jobs = [{"do": "toil", "name": name}] * 2
-        said = crowd(home=str(place), jobs=jobs, kill_after_ms=rng.uniform(1, 900))
+        said = crowd(home=str(place), uri=uri, jobs=jobs, kill_after_ms=rng.uniform(1, 900))
         acked = [x for answers in said for x in answers[1:] if isinstance(x, list)]
         crashed = [x for answers in said for x in answers[1:] if isinstance(x, str)]
         assert all("Conflict" in x for x in crashed), crashed  # two of them move one alias

@@ -111,3 +111,6 @@ def _in_bucket(store, bucket, tmp_path, prefix, *, shown):
     wanted = [f"evidence/{evidence.id}/{p}" for p in ("rows/candidate.jsonl", "seal.json")]
     assert [[k for k in found if k.endswith(w)] != [] for w in wanted] == [True, True]
     assert store._backend.client.get_run(stored.run_id).info.artifact_uri.startswith(shown)
+    store.delete_evidence(evidence.id)  # and they are gone from there
+    left = s3.list_objects_v2(Bucket="artifacts", Prefix=prefix).get("Contents", [])
+    assert [o["Key"] for o in left if evidence.id in o["Key"]] == []

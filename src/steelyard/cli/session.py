@@ -180,7 +180,7 @@ class EvalSession:
     # -- what people see --------------------------------------------------------------------------
     def _note(self, text: str) -> None:
         if self._show is not None:
-            self._show(f"steelyard: {text}", True)
+            self._tell(f"steelyard: {text}", True)
 
     def _say(self, text: str, progress: Progress | None) -> None:
         if self._show is None:
@@ -188,7 +188,7 @@ class EvalSession:
         now = monotonic()
         final = progress is not None and progress.done == progress.planned
         if progress is None:
-            self._show(f"steelyard: {text}", False)
+            self._tell(f"steelyard: {text}", False)
             return
         if not final and now - self._last < (0.1 if self._live else 5.0):
             return
@@ -196,7 +196,13 @@ class EvalSession:
         failed = f", {progress.failed} failed" if progress.failed else ""
         tokens = progress.usage.input_tokens + progress.usage.output_tokens
         line = f"steelyard: {text}  {progress.done}/{progress.planned} rows{failed}, {tokens:,} tokens"
-        self._show(line, final or not self._live)
+        self._tell(line, final or not self._live)
+
+    def _tell(self, text: str, final: bool) -> None:
+        from steelyard.report.text import no_commands, one_line
+
+        if self._show is not None:
+            self._show(no_commands(one_line(text)), final)  # names of gates and datasets are anybody's text
 
     def summary(self, reporter: Any) -> None:
         """Write the summary and the report at the end of a pytest run."""

@@ -14,6 +14,8 @@ __all__ = ["packed", "properties", "unpack"]
 
 def properties(report: GateReport) -> list[tuple[str, object]]:
     """What a JUnit file says of a gate: verdict, evidence, and each requirement's numbers."""
+    from steelyard.report.text import one_line
+
     verdict = report.verdict
     out: list[tuple[str, object]] = [
         (f"steelyard.{report.gate}.verdict", verdict.outcome),
@@ -28,7 +30,8 @@ def properties(report: GateReport) -> list[tuple[str, object]]:
             value = getattr(finding, key)
             if value is not None:
                 out.append((f"{name}.{key}", f"{value:.6g}"))
-    return out
+    # pytest writes the names of properties as they come, and XML knows no control characters.
+    return [(one_line(name), value) for name, value in out]
 
 
 def packed(session: EvalSession) -> str:

@@ -8,12 +8,13 @@ default.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from steelyard.core.errors import InvalidFile, InvalidValue, closest, did_you_mean
+from steelyard.core.errors import InvalidFile, InvalidValue
+from steelyard.core.settings_file import LISTS, PATHS, PLAIN, find_root, line_of, read_table
 
 __all__ = [
     "LM_MODES",
@@ -111,36 +112,8 @@ class Settings:
         return _checked(replace(self, **changes), "an argument")
 
 
-_PATHS = {
-    "prompts": "prompts",
-    "evals": "evals",
-    "datasets": "evals/datasets",
-    "home": ".steelyard",
-    "lock": "prompts/steelyard.lock",
-}
-_PLAIN: dict[str, type | tuple[type, ...]] = {
-    "tracking_uri": str,
-    "artifact_uri": str,
-    "experiment": str,
-    "lm": str,
-    "lm_mode": str,
-    "openai_base_url": str,
-    "baseline": str,
-    "anchor": str,
-    "on_inconclusive": str,
-    "concurrency": int,
-    "row_timeout_s": (int, float),
-    "prompts_from": str,
-    "prompt_ttl_s": (int, float),
-    "run_timeout_s": (int, float),
-    "on_incomplete": str,
-    "max_tokens_total": int,
-    "max_cost_usd": (int, float),
-    "langsmith": str,
-    "langsmith_endpoint": str,
-    "retention": dict,
-}
-_LISTS = ("environments",)  # texts in a list; in the environment split by commas
+_SECRET_NAMES = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIALS")
+_SHORTEST_SECRET = 8  # shorter ones are words such as "none" and "local", and would spoil texts
 _RETENTION = ("evidence_days", "keep_last", "replay_days", "incomplete_days")
 _SECRETS = ("openai_api_key", "langsmith_api_key")  # from the environment only
 _FIELDS_OWN = {
@@ -153,14 +126,18 @@ _FIELDS_OWN = {
 }
 
 
-def find_root(start: Path | None = None) -> Path:
-    """The nearest folder at or above `start` whose `pyproject.toml` has `[tool.steelyard]`, else `start`."""
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        file = folder / "pyproject.toml"
-        if file.is_file() and b"[tool.steelyard" in file.read_bytes():
-            return folder
-    return here
+def secret_values(environ: Mapping[str, str] | None = None) -> frozenset[str]:
+    """The values of environment variables whose names say that they are secret, for leaving out of texts.
+
+    Args:
+        environ: The environment; `os.environ` if left out.
+    """
+    env = os.environ if environ is None else environ
+    return frozenset(
+        value.strip()
+        for name, value in env.items()
+        if name.upper().endswith(_SECRET_NAMES) and len(value.strip()) >= _SHORTEST_SECRET
+    )
 
 
 def load_settings(
@@ -180,23 +157,23 @@ def load_settings(
     """
     env = os.environ if environ is None else environ
     root = find_root(start)
-    table = _table(root / "pyproject.toml")
+    table = read_table(root / "pyproject.toml")
     _check_table(root, table)
-    values: dict[str, Any] = {k: root / table.get(k, default) for k, default in _PATHS.items()}
-    values |= {k: table[k] for k in _PLAIN if k in table}
-    values |= {k: tuple(table[k]) for k in _LISTS if k in table}
-    for key in (*_PATHS, *_PLAIN, *_SECRETS):
-        if _PLAIN.get(key) is dict:
+    values: dict[str, Any] = {k: root / table.get(k, default) for k, default in PATHS.items()}
+    values |= {k: table[k] for k in PLAIN if k in table}
+    values |= {k: tuple(table[k]) for k in LISTS if k in table}
+    for key in (*PATHS, *PLAIN, *_SECRETS):
+        if PLAIN.get(key) is dict:
             continue  # a table is written in pyproject.toml
         own, field_s_own = f"STEELYARD_{key.upper()}", _FIELDS_OWN.get(key)
         text = env.get(own) or (env.get(field_s_own) if field_s_own else None)
         if text:
-            values[key] = root / text if key in _PATHS else _number(key, text, own)
-    for key in _LISTS:
+            values[key] = root / text if key in PATHS else _number(key, text, own)
+    for key in LISTS:
         if text := env.get(f"STEELYARD_{key.upper()}"):
             values[key] = tuple(part.strip() for part in text.split(","))
     values |= {k: v for k, v in overrides.items() if v is not None}
-    for key in _PATHS:
+    for key in PATHS:
         values[key] = Path(values[key])
     return _checked(Settings(root=root, **values), "the settings")
 
@@ -212,9 +189,9 @@ def origins(start: Path | None = None, *, environ: Mapping[str, str] | None = No
         InvalidFile: as `load_settings`.
     """
     env = os.environ if environ is None else environ
-    table = _table(find_root(start) / "pyproject.toml")
+    table = read_table(find_root(start) / "pyproject.toml")
     out: dict[str, str] = {}
-    for key in (*_PATHS, *_PLAIN, *_LISTS, *_SECRETS):
+    for key in (*PATHS, *PLAIN, *LISTS, *_SECRETS):
         names = (f"STEELYARD_{key.upper()}", _FIELDS_OWN.get(key))
         variable = next((n for n in names if n is not None and env.get(n)), None)
         out[key] = variable or ("pyproject.toml" if key in table else "default")
@@ -253,7 +230,7 @@ def tracking_access(environ: Mapping[str, str] | None = None) -> TrackingAccess:
 
 
 def _number(key: str, text: str, variable: str) -> Any:
-    wanted = _PLAIN.get(key, str)
+    wanted = PLAIN.get(key, str)
     if wanted is str:
         return text
     try:
@@ -262,93 +239,20 @@ def _number(key: str, text: str, variable: str) -> Any:
         raise InvalidValue(f"{variable}={text!r} is no number", do="Set a number, or unset it.") from None
 
 
-def _table(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    import tomllib  # some ms, and an application often has no such file
-
-    lines: list[str] = []
-    try:
-        text = file.read_text(encoding="utf-8")
-        lines = text.splitlines()
-        tools = tomllib.loads(text).get("tool", {})
-    except RecursionError:
-        raise InvalidFile(file, "nested too deeply", do="Flatten it.") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise InvalidFile(file, "not UTF-8 text", do="Save the file as UTF-8.", line=line) from None
-    except tomllib.TOMLDecodeError as error:
-        what, _, place = str(error).partition(" (at ")  # "line 3, column 8)" or "end of document)"
-        number = place.removeprefix("line ").partition(",")[0]
-        line = int(number) if number.isdigit() else len(lines)
-        raise InvalidFile(file, f"not readable as TOML: {what}", do="Mend the line.", line=line) from None
-    table = tools.get("steelyard", {}) if isinstance(tools, dict) else None
-    if not isinstance(table, dict):
-        do = "Write [tool.steelyard] on a line of its own, and the settings below."
-        raise InvalidFile(file, "[tool.steelyard] is no table", do=do)
-    if "steelyard" not in tools and (misspelt := closest("steelyard", tools, cutoff=0.85)):
-        raise InvalidFile(
-            file,
-            f"[tool.{misspelt}] is read by nobody",
-            do="Did you mean [tool.steelyard]?",
-            line=_line_of_table(lines, misspelt),
-        )
-    for key, value in cast("dict[str, Any]", table).items():
-        wanted = str if key in _PATHS else list if key in _LISTS else _PLAIN.get(key)
-        if wanted is None:
-            known = [*_PATHS, *_PLAIN, *_LISTS]
-            raise InvalidFile(
-                file,
-                f"[tool.steelyard] has the unknown key {key!r}",
-                do=did_you_mean(key, known, f"Known keys: {', '.join(known)}."),
-                line=_line_of(lines, key),
-            )
-        texts = not isinstance(value, list) or all(isinstance(v, str) for v in cast("list[Any]", value))
-        if not isinstance(value, wanted) or isinstance(value, bool) or not texts:
-            raise InvalidFile(
-                file,
-                f"[tool.steelyard] {key} = {value!r} has the wrong type",
-                do="Give a text in quotes."
-                if wanted is str
-                else 'Give a list of texts: ["dev", "production"].'
-                if wanted is list
-                else "Write a table: { evidence_days = 90 }."
-                if wanted is dict
-                else "Give a number.",
-                line=_line_of(lines, key),
-            )
-    return table
-
-
 def _check_table(root: Path, table: Mapping[str, Any]) -> None:
     """Nothing, if every value in the file is one of its kind's; the error names file and line."""
     file = root / "pyproject.toml"
-    paths: dict[str, Any] = {k: root / v for k, v in _PATHS.items()}
+    paths: dict[str, Any] = {k: root / v for k, v in PATHS.items()}
     plain = Settings(root=root, **paths)
     for key, value in table.items():
         try:
-            if key in _PATHS and "\0" in value:
+            if key in PATHS and "\0" in value:
                 raise InvalidValue(f"{key} = {value!r:.80} is no path", do="Take the NUL out.")
-            if key not in _PATHS:
+            if key not in PATHS:
                 _checked(replace(plain, **{key: value}), "[tool.steelyard]")
         except InvalidValue as error:
             lines = file.read_text(encoding="utf-8").splitlines()
-            raise InvalidFile(file, error.what, do=error.do, line=_line_of(lines, key)) from None
-
-
-def _line_of_table(lines: Sequence[str], name: str) -> int | None:
-    return next((i for i, text in enumerate(lines, 1) if text.strip().startswith(f"[tool.{name}")), None)
-
-
-def _line_of(lines: Sequence[str], key: str) -> int | None:
-    inside = False
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if text.startswith("["):
-            inside = text.startswith("[tool.steelyard")
-        elif inside and text.partition("=")[0].strip().strip("\"'") == key:
-            return number
-    return None
+            raise InvalidFile(file, error.what, do=error.do, line=line_of(lines, key)) from None
 
 
 def _checked(settings: Settings, where: str) -> Settings:

@@ -65,7 +65,8 @@ def pull_huggingface(address: str, settings: Settings) -> Dataset:
             do=f"Write {PREFIX}{name}@<40 hex digits of the commit>, or save it to a folder.",
         )
     try:
-        found = _library().load_dataset(name, revision=commit, split=split or None)
+        library = _library()
+        found = _without_bars(lambda: library.load_dataset(name, revision=commit, split=split or None))
     except (OSError, ValueError, RuntimeError) as error:  # what the hub's client raises, all told
         raise StoreUnavailable(
             f"Hugging Face ({name})",
@@ -210,15 +211,20 @@ def save_huggingface(dataset: Dataset, folder: Path) -> Path:
 
 
 def _on_disk(folder: Path, call: Callable[[], Any]) -> Any:
+    try:
+        return _without_bars(call)
+    except (OSError, ValueError) as error:
+        raise InvalidFile(
+            folder, f"no dataset: {str(error)[:160]}", do="Write it with save_to_disk."
+        ) from None
+
+
+def _without_bars(call: Callable[[], Any]) -> Any:
     library = _library()
     shown = library.utils.logging.is_progress_bar_enabled()
     library.disable_progress_bars()
     try:
         return call()
-    except (OSError, ValueError) as error:
-        raise InvalidFile(
-            folder, f"no dataset: {str(error)[:160]}", do="Write it with save_to_disk."
-        ) from None
     finally:
         if shown:
             library.enable_progress_bars()

@@ -1,4 +1,4 @@
-"""Where in a user's own code an error came up, so that a failed row names a file and a line."""
+"""Where in a user's own code an error came up, and its text without keys: what a failed row says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-__all__ = ["described"]
+from steelyard.core.settings import secret_values
+from steelyard.lm.scrub import scrub
+
+__all__ = ["described", "without_secrets"]
 
 _HERE = Path(__file__).resolve().parents[1]
 _FOREIGN = tuple(
@@ -20,7 +23,7 @@ def described(error: BaseException) -> str:
 
     An error that never passed through the user's code is described without a place.
     """
-    text = f"{type(error).__name__}: {error}"
+    text = without_secrets(f"{type(error).__name__}: {error}")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)
         if not file.is_file():
@@ -30,6 +33,14 @@ def described(error: BaseException) -> str:
             continue
         return f"{text} ({_shown(file)}:{frame.lineno} in {frame.name})"
     return text
+
+
+def without_secrets(text: str) -> str:
+    """The text of an error without the secrets of the environment and without what looks like a key.
+
+    Rows are kept for good, sent to the store and shown to colleagues, and clients put keys into their errors.
+    """
+    return scrub(text, secret_values())
 
 
 def _shown(file: Path) -> str:

@@ -16,7 +16,7 @@ from steelyard.core.dataset import Example
 from steelyard.core.errors import CallFailed, Corrupt, InvalidOutput, InvalidValue, ReplayMiss
 from steelyard.core.results import Row, Usage
 from steelyard.core.score import Failure, Score
-from steelyard.evals.blame import described
+from steelyard.evals.blame import described, without_secrets
 from steelyard.evals.looping import Late
 from steelyard.evals.task import Task
 from steelyard.evals.threads import DaemonThreads
@@ -221,12 +221,12 @@ async def _run_row(
     invalid: str | None = None
     failure: Failure | None = None
     began = monotonic()
-    with _scope(example.id, trial) as calls:
+    with _scope(example.id, trial, plan.timeout_s) as calls:
         try:
             outputs = plain(await _call(plan, example, threads, abandon))
             canonical(outputs)
         except InvalidOutput as error:
-            invalid, outputs = error.reason[:_MESSAGE], _storable(error.output)
+            invalid, outputs = _clean(without_secrets(error.reason)), _storable(error.output)
         except (asyncio.CancelledError, KeyboardInterrupt):
             raise
         except Exception as error:  # whatever the user's code raises is a failure of its row
@@ -259,9 +259,13 @@ async def _score_again(example: Example, row: Row, judged: Judged) -> Row:
 
 
 @contextlib.contextmanager
-def _scope(example_id: str, trial: int) -> Generator[Calls]:
-    """The scope of a row. What it refused is the row's failure (`calls.refusal`), and never ends the run."""
-    with contextlib.suppress(ReplayMiss, Corrupt), call_scope(example_id, trial) as calls:
+def _scope(example_id: str, trial: int, timeout_s: float | None = None) -> Generator[Calls]:
+    """The scope of a row, its calls bounded by its time.
+
+    What it refused is the row's failure (`calls.refusal`), and never ends the run.
+    """
+    scope = call_scope(example_id, trial, timeout_s=timeout_s)
+    with contextlib.suppress(ReplayMiss, Corrupt), scope as calls:
         yield calls
 
 
@@ -325,7 +329,7 @@ def _failure(error: Exception, expired_s: float | None) -> Failure:
     if expired_s is not None:
         return _late(expired_s)
     if isinstance(error, CallFailed):
-        return Failure(kind=error.kind, message=_clean(error.what), status=error.status)
+        return Failure(kind=error.kind, message=_clean(without_secrets(error.what)), status=error.status)
     if isinstance(error, ReplayMiss):
         return Failure(kind="replay_miss", message=_clean(str(error)))
     known = failure_of(error)

@@ -13,7 +13,7 @@ from steelyard.core.errors import CallFailed, InvalidValue, ReplayMiss
 from steelyard.core.plugins import Registry
 from steelyard.core.results import Usage
 from steelyard.core.score import Metric, Score
-from steelyard.evals.blame import described
+from steelyard.evals.blame import described, without_secrets
 from steelyard.evals.evaluators import resources, structure, text
 from steelyard.evals.evaluators.base import Check, Evaluator, Sample, error_scores, failed
 from steelyard.evals.evaluators.foreign import ACCEPTED, recognised
@@ -181,7 +181,7 @@ class Scoring:
             return error_scores(
                 evaluator, "evaluator", f"it gave scores other than its metrics {list(names)}"
             )
-        return tuple(_in_range(m, s) for m, s in zip(evaluator.metrics, scores, strict=True))
+        return tuple(_storable(_in_range(m, s)) for m, s in zip(evaluator.metrics, scores, strict=True))
 
 
 _LANES = 4
@@ -206,10 +206,22 @@ def _sync_function(evaluator: Evaluator) -> Callable[[Sample], tuple[Score, ...]
 
 def _error(evaluator: Evaluator, error: Exception) -> tuple[Score, ...]:
     if isinstance(error, CallFailed):  # a judge, or a function that calls a model
-        return error_scores(evaluator, error.kind, error.what)
+        return error_scores(evaluator, error.kind, without_secrets(error.what))
     if isinstance(error, ReplayMiss):
         return error_scores(evaluator, "replay_miss", str(error))
     return error_scores(evaluator, "evaluator", described(error))
+
+
+def _storable(score: Score) -> Score:
+    """The score; an error where its words hold half a character, which no file and no store can hold."""
+    try:
+        for text in (score.label, score.explanation):
+            if text is not None and not text.isascii():
+                text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        text = f"its label or explanation holds a lone surrogate (U+{ord(error.object[error.start]):04X})"
+        return failed(score.name, "evaluator", text, score.evaluator_version)
+    return score
 
 
 def _in_range(metric: Metric, score: Score) -> Score:
