@@ -116,7 +116,9 @@ def test_a_signal_leaves_a_run_that_resume_ends(slow, project, target, signals, 
     for number in signals:
         child.send_signal(number)
         time.sleep(0.05)
-    assert child.wait(timeout=60) == code  # the task would hang for 600 s
+    # The task would hang for 600 s. A second signal may meet an interpreter that is ending already: it ends
+    # with the signal itself then, which shells show as the same code.
+    assert child.wait(timeout=240) in (code, *((-signals[-1],) if len(signals) > 1 else ()))
     said = project.output()
     assert "Traceback" not in said
     (bundle,) = slow.bundles()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from steelyard.core.clock import monotonic
 from steelyard.core.errors import Interrupted
 
 __all__ = ["Late", "run_sync", "within"]
@@ -20,6 +21,9 @@ T = TypeVar("T")
 _PATIENCE_S = 1.0
 """Seconds that code of the user's own may hold the loop after the first signal, and cancelled tasks may take
 to end."""
+
+_DEAF_S = 10.0
+"""Seconds after an interrupted run in which a further Ctrl-C or SIGTERM says nothing new."""
 
 
 async def within(work: Coroutine[Any, Any, T], seconds: float) -> T:
@@ -118,6 +122,8 @@ def _run(work: Coroutine[Any, Any, T], tell: Callable[[Callable[[], None]], None
                     raise Interrupted(came[0]) from None
                 raise
             finally:
+                if came:  # where the loop was broken off, nobody asks its tasks any more how they ended
+                    loop.set_exception_handler(lambda _loop, _context: None)
                 _end(loop, task)
     finally:
         asyncio.set_event_loop(None)
@@ -173,4 +179,17 @@ def _signals(cancel: Callable[[], None]) -> Generator[list[int]]:
     finally:
         over.set()
         for number, handler in ours.items():
-            signal.signal(number, handler)
+            signal.signal(number, _deaf_for_a_moment(handler) if came else handler)
+
+
+def _deaf_for_a_moment(handler: Any) -> Callable[[int, Any], None]:
+    """The handler, but deaf to the same wish again while what was interrupted is put away."""
+    until = monotonic() + _DEAF_S
+
+    def later(number: int, _frame: Any) -> None:
+        if monotonic() < until:
+            return
+        signal.signal(number, handler)
+        signal.raise_signal(number)
+
+    return later
