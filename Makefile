@@ -6,6 +6,11 @@ PIP     = $(BIN)/python -m pip --disable-pip-version-check -qq
 LM     ?= auto
 PYTEST  = $(BIN)/python -m pytest
 
+# DeepEval wants older click and rich than our pins, and its pytest plugin acts in every session: it lies in a
+# folder of its own, which only its tests put on the path (docs/decisions/0512).
+DEEPEVAL = deepeval==4.3.1 backoff==2.2.1 nest-asyncio==1.6.0 portalocker==4.4.2 posthog==7.91.1 \
+	prompt_toolkit==3.0.53 pyfiglet==1.0.4 questionary==2.1.1 tabulate==0.9.0
+
 .PHONY: help evals test test-fast test-all check format types layers docs bench clean
 .DEFAULT_GOAL := help
 
@@ -28,6 +33,7 @@ $(VENV)/.evals: $(VENV)/.pip pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.evals
 	@echo "steelyard: installing the tools of development"
 	@$(PIP) install --no-compile -c constraints.txt -e '.[evals,local,langchain,huggingface,server,watch]' --group dev
+	@$(PIP) install --no-compile --no-deps --upgrade --target $(VENV)/deepeval $(DEEPEVAL)
 	@touch $@
 
 evals: $(VENV)/.evals  ## The project's own gates on the real local model (LM=auto|live|replay)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from steelyard.core.score import Score
     from steelyard.core.settings import load_settings
     from steelyard.evals.evaluators import (
+        adapt,
         contains,
         cost,
         evaluator,
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     )
     from steelyard.evals.spec import Gate
     from steelyard.gates.policy import at_least, at_most, not_worse_than
+    from steelyard.lm.langchain_lm import chat_model
     from steelyard.prompts import load_prompt
+    from steelyard.prompts.serve import prompt
 
 _HOMES = {
     "Dataset": "core.dataset",
@@ -37,7 +40,9 @@ _HOMES = {
     "InvalidOutput": "core.errors",
     "Score": "core.score",
     "SteelyardError": "core.errors",
+    "adapt": "evals.evaluators",
     "at_least": "gates.policy",
+    "chat_model": "lm.langchain_lm",
     "at_most": "gates.policy",
     "contains": "evals.evaluators",
     "cost": "evals.evaluators",
@@ -52,6 +57,7 @@ _HOMES = {
     "not_worse_than": "gates.policy",
     "numeric_close": "evals.evaluators",
     "one_of": "evals.evaluators",
+    "prompt": "prompts.serve",
     "regex": "evals.evaluators",
 }
 
@@ -63,6 +69,7 @@ __all__ = [  # noqa: RUF022 - by subject
     "Dataset",
     "Example",
     "Score",
+    "adapt",
     "contains",
     "cost",
     "evaluator",
@@ -74,7 +81,9 @@ __all__ = [  # noqa: RUF022 - by subject
     "numeric_close",
     "one_of",
     "regex",
+    "chat_model",
     "load_prompt",
+    "prompt",
     "load_settings",
     "GateFailed",
     "InvalidOutput",

@@ -21,6 +21,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from steelyard.cli.session import EvalSession
 
@@ -28,6 +29,8 @@ __all__ = ["eval_session"]
 
 _SESSION = pytest.StashKey["EvalSession"]()
 _USED = pytest.StashKey["Fixture"]()
+_SHARED = "steelyard_gates"
+"""What a worker of xdist hands to the controller with a test's report."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -64,6 +67,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="gate: decide; run: record evidence only; plan: say what it would cost and prove; "
         "bless: set an alias that is absent if the floors pass.",
     )
+    group.addoption(
+        "--steelyard-fresh",
+        action="store_true",
+        default=False,
+        help="Begin every run anew; by default an interrupted run of the same gate goes on.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Under xdist the controller gathers what the workers' gates found."""
+    if getattr(config.option, "dist", "no") != "no" and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Gatherer(config), "steelyard-gatherer")
 
 
 def eval_session(config: pytest.Config) -> EvalSession | None:
@@ -71,11 +86,21 @@ def eval_session(config: pytest.Config) -> EvalSession | None:
     return config.stash.get(_SESSION, None)
 
 
+def _session_of(config: pytest.Config) -> EvalSession:
+    if _SESSION not in config.stash:
+        from steelyard.cli.session import EvalSession
+
+        config.stash[_SESSION] = EvalSession.of_pytest(config)
+        # Only now: in a session without gates no test pays for these hooks.
+        config.pluginmanager.register(_Hooks(config), "steelyard-hooks")
+    return config.stash[_SESSION]
+
+
 class Fixture:
     """What a test gets as `steelyard`."""
 
-    def __init__(self, session: EvalSession, test: str, node: str) -> None:
-        self._session, self._test, self._node = session, test, node
+    def __init__(self, session: EvalSession, node: pytest.Item, root: Path) -> None:
+        self._session, self._node, self._root = session, node, root
         self.calls = 0
         self.blocking: list[str] = []
 
@@ -94,14 +119,25 @@ class Fixture:
         Raises:
             GateFailed: the verdict is fail, unmeasurable, or inconclusive without `warn`.
         """
+        from steelyard.core.errors import Interrupted
+
         self.calls += 1
+        session, name = self._session, self._node.name.removeprefix("test_")
+        file, _, inside = self._node.nodeid.partition("::")
+        target = f"{session.workspace.shown(self._root / file)}::{inside}"
         try:
-            report, problem = self._session.run(task, spec, self._test)
+            report, problem = session.run(task, spec, name, target)
+        except Interrupted as error:
+            pytest.exit(f"steelyard: {error.sentence}", returncode=error.exit_code)
         except Exception as error:
             # Nothing was measured: the test must not go green, whoever catches this.
-            self._session.errors.append(error)
+            session.errors.append(error)
             self.blocking.append(str(error))
             raise
+        if report is not None:
+            from steelyard.cli.sharing import properties
+
+            self._node.user_properties += properties(report)
         if problem is not None:
             self.blocking.append(str(problem))
             raise problem
@@ -112,52 +148,68 @@ class Fixture:
 def steelyard(request: pytest.FixtureRequest) -> Fixture:
     """Gates for this test: `steelyard.gate(task, dataset=..., evaluators=[...], require=[...])`."""
     config = request.config
-    if _SESSION not in config.stash:
-        from steelyard.cli.session import EvalSession
-
-        config.stash[_SESSION] = EvalSession.of_pytest(config)
-    name = request.node.name
-    fixture = Fixture(config.stash[_SESSION], name.removeprefix("test_"), request.node.nodeid)
+    fixture = Fixture(_session_of(config), request.node, config.rootpath)
     request.node.stash[_USED] = fixture
     return fixture
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn a test green only if its gates are."""
-    report = yield
-    fixture = item.stash.get(_USED, None)
-    if fixture is None or call.when != "call":
+class _Hooks:
+    """What a session with gates does for each test and at its end."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._worker = hasattr(config, "workerinput")
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Turn a test green only if its gates are."""
+        report = yield
+        fixture = item.stash.get(_USED, None)
+        if fixture is None or call.when != "call":
+            return report
+        if self._worker:
+            from steelyard.cli.sharing import packed
+
+            setattr(report, _SHARED, packed(_session_of(self._config)))
+        if report.passed and fixture.blocking:
+            report.outcome = "failed"
+            report.longrepr = "the test passed, but its gate did not:\n" + "\n".join(fixture.blocking)
+        elif report.passed and not fixture.calls:
+            report.outcome = "failed"
+            report.longrepr = (
+                "the test asks for the `steelyard` fixture but ran no gate, so nothing was measured. "
+                "Call steelyard.gate(...), or leave the fixture out."
+            )
+        elif report.failed and call.excinfo is not None and fixture.blocking:
+            from steelyard.core.errors import SteelyardError
+
+            if isinstance(call.excinfo.value, SteelyardError):
+                # The sentence is the message: no traceback through the runner.
+                report.longrepr = str(call.excinfo.value)
         return report
-    if report.passed and fixture.blocking:
-        report.outcome = "failed"
-        report.longrepr = "the test passed, but its gate did not:\n" + "\n".join(fixture.blocking)
-    elif report.passed and not fixture.calls:
-        report.outcome = "failed"
-        report.longrepr = (
-            "the test asks for the `steelyard` fixture but ran no gate, so nothing was measured. "
-            "Call steelyard.gate(...), or leave the fixture out."
-        )
-    elif report.failed and call.excinfo is not None and fixture.blocking:
-        from steelyard.core.errors import SteelyardError
 
-        if isinstance(call.excinfo.value, SteelyardError):
-            # The sentence is the message: no traceback through the runner.
-            report.longrepr = str(call.excinfo.value)
-    return report
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """A line a requirement, then the examples that changed most, then where the report is."""
+        _session_of(self._config).summary(terminalreporter)
+
+    def pytest_unconfigure(self) -> None:
+        """Stop the local model and close the store."""
+        _session_of(self._config).close()
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """A line a requirement, then the examples that changed most, then where the report is."""
-    session = eval_session(config)
-    if session is not None:
-        session.summary(terminalreporter)
+class _Gatherer:
+    """On xdist's controller: the workers' gates in one session, for one summary and one report."""
 
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop the local model and close the store."""
-    session = eval_session(config)
-    if session is not None:
-        session.close()
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take over what came with a test's report."""
+        shared = getattr(report, _SHARED, None)
+        if shared is not None:
+            from steelyard.cli.sharing import unpack
+
+            delattr(report, _SHARED)
+            unpack(shared, _session_of(self._config))

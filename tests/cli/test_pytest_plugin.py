@@ -1,102 +1,13 @@
 """The plugin and the command line as a user runs them: own processes, own project, the real store."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
-from steelyard.core.settings import load_settings
-from steelyard.store import open_store
-
 # Each step is a process of its own that imports MLflow; a busy machine takes its time.
 pytestmark = pytest.mark.timeout(900)
-
-EVALS = """
-from steelyard import Dataset, Example, Gate, at_least, exact_match, not_worse_than
-
-DATA = Dataset(
-    name="numbers",
-    examples=tuple(
-        Example(id=f"e{i:03}", inputs={"x": i}, reference_outputs={"y": i}) for i in range(120)
-    ),
-)
-
-
-def task(inputs, prompt):
-    text = prompt.render(x=inputs["x"]).messages[-1]["content"]
-    skill = int(text.split("skill=")[1].split()[0])
-    return {"y": inputs["x"] if inputs["x"] % 10 < skill else -1}
-
-
-SPEC = dict(
-    dataset=DATA,
-    prompt="count",
-    evaluators=[exact_match("y")],
-    require=[at_least("exact_match", FLOOR), not_worse_than("production", "exact_match", margin=0.05)],
-)
-COUNT = Gate(task=task, name="count", **SPEC)
-
-
-def test_count(steelyard):
-    steelyard.gate(task, **SPEC)
-"""
-
-PROMPT = """\
-description: Skill says how many of ten examples the task gets right.
-template: "skill={skill} {{{{ x }}}}"
-variables:
-  x: {{type: int, description: the question}}
-"""
-
-
-class Project:
-    def __init__(self, path, store):
-        self.path = path
-        shutil.copytree(store, path / ".steelyard" / "store")
-        (path / "pyproject.toml").write_text("[tool.steelyard]\n[tool.pytest.ini_options]\n")
-        (path / "prompts").mkdir()
-        (path / "evals").mkdir()
-        self.prompt(6)
-        self.evals("test_count.py", EVALS.replace("FLOOR", "0.4"))
-
-    def prompt(self, skill):
-        (self.path / "prompts" / "count.yaml").write_text(PROMPT.format(skill=skill))
-
-    def evals(self, name, text):
-        (self.path / "evals" / name).write_text(textwrap.dedent(text))
-
-    def run(self, *arguments, module="steelyard.cli.main"):
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("STEELYARD_", "MLFLOW_", "PYTEST"))}
-        done = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=self.path, capture_output=True, text=True, env=env, timeout=240,
-        )  # fmt: skip
-        done.both = done.stdout + done.stderr
-        return done
-
-    def pytest(self, *arguments):
-        return self.run(*arguments, module="pytest")
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    """The store's files right after its first use: creating them takes MLflow many seconds, copying none."""
-    folder = tmp_path_factory.mktemp("empty")
-    (folder / "pyproject.toml").write_text("[tool.steelyard]\n")
-    settings = load_settings(folder, environ={})
-    store = open_store(settings)
-    store.names("prompt")
-    store.close()
-    return settings.home / "store"
-
-
-@pytest.fixture
-def project(tmp_path, empty_store):
-    return Project(tmp_path, empty_store)
 
 
 @pytest.mark.server
@@ -160,7 +71,7 @@ def test_gate_objects_plan_and_run_outside_pytest(project):
 def test_a_swallowed_verdict_and_a_forgotten_gate_do_not_go_green(project):
     project.evals(
         "test_count.py",
-        EVALS.replace("FLOOR", "0.99")
+        project.EVALS.replace("FLOOR", "0.99")
         + """
 
 def test_swallowed(steelyard):
@@ -190,7 +101,7 @@ def test_error_swallowed(steelyard):
 
 @pytest.mark.server
 def test_inconclusive_fails_by_default_and_warns_on_request(project):
-    project.evals("test_count.py", EVALS.replace("FLOOR", "0.58").replace(
+    project.evals("test_count.py", project.EVALS.replace("FLOOR", "0.58").replace(
         ', not_worse_than("production", "exact_match", margin=0.05)', ""))  # fmt: skip
     assert project.run("gate").returncode == 3
     assert project.pytest("evals").returncode == 1
@@ -217,7 +128,7 @@ def test_the_plugin_is_inert_in_other_sessions(project):
 
 
 def test_a_wrong_keyword_is_one_sentence(project):
-    text = EVALS.replace("FLOOR", "0.4").replace("evaluators=", "evaluator=")
+    text = project.EVALS.replace("FLOOR", "0.4").replace("evaluators=", "evaluator=")
     project.evals("test_count.py", text.replace('COUNT = Gate(task=task, name="count", **SPEC)', ""))
     done = project.run("gate", "-k", "count")
     assert done.returncode == 2

@@ -6,7 +6,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steelyard.core.canonical import MAX_DEPTH, canonical, digest, plain
+from steelyard.core.canonical import MAX_DEPTH, canonical, digest, digest_of_list, plain
 from steelyard.core.errors import InvalidValue
 
 safe_ints = st.integers(-(2**53) + 1, 2**53 - 1)
@@ -96,3 +96,14 @@ def test_plain_takes_what_people_return():
     }
     with pytest.raises(InvalidValue, match="object"):
         plain({"x": object()})
+
+
+@given(st.lists(json_values, max_size=6))
+def test_the_digest_of_a_stream_is_that_of_the_list(values):
+    assert digest_of_list(iter(values)) == digest(values)
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), safe_ints, max_size=6))
+def test_keys_beyond_ascii_are_sorted_by_utf_16(value):
+    value |= {"\U0001f600": 1, "\ufb33": 2, "a": 3}
+    assert canonical(value) == rfc8785.dumps(value)

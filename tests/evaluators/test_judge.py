@@ -201,3 +201,33 @@ def test_missing_reference_unbound_and_failing_models_are_errors():
 
     assert score(down)[0].error.kind == "transport"
     assert score("x", outputs=None)[0].error.kind == "evaluator"
+
+
+def test_a_judge_asks_the_model_it_names_and_not_the_gate_s(tmp_path):
+    from steelyard import Dataset, Example, Gate, at_least
+    from steelyard.core.settings import Settings
+    from steelyard.evals.prepared import prepare
+    from steelyard.evals.workspace import Workspace
+
+    settings = Settings(
+        root=tmp_path,
+        prompts=tmp_path,
+        evals=tmp_path,
+        datasets=tmp_path,
+        home=tmp_path,
+        lock=tmp_path / "lock",
+        openai_base_url="http://127.0.0.1:9/v1",
+        tracking_uri="memory:",
+    )
+    gate = Gate(
+        task=lambda inputs, lm: inputs,
+        dataset=Dataset(name="d", examples=(Example(id="1", inputs={"a": 1}),)),
+        evaluators=[judge(lm="openai:grader"), judge("steelyard/relevant")],
+        require=[at_least("grounded", 0.5)],
+        lm="openai:answerer",
+        version="1",
+    )
+    with Workspace(settings) as workspace:
+        named, gates_own = prepare(gate, workspace).evaluators
+    assert (named.lm.name, gates_own.lm.name) == ("grader", "answerer")
+    assert named.digest != judge(lm=Scripted("yes")).digest

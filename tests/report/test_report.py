@@ -133,7 +133,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(make_gate, tmp_
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("steelyard.report.writer.os.fsync", full)
+    monkeypatch.setattr("steelyard.core.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_report(session(make_gate(lost=40)), tmp_path)
     assert page.read_bytes() == before

@@ -10,8 +10,7 @@ from typing import Any
 
 import click
 
-from steelyard.cli.session import EvalSession, exit_code
-from steelyard.core.errors import InvalidValue, NotFound
+from steelyard.core.errors import Interrupted, InvalidValue, NotFound
 from steelyard.core.settings import load_settings
 
 __all__ = ["bless", "gate", "plan", "run"]
@@ -22,6 +21,10 @@ _OPTIONS = [
     click.option("--lm", help="The model: local:smollm2, local:/path.gguf, openai:MODEL."),
     click.option("--prompt", help="Weigh this version instead of the working file: NAME@3, NAME@production."),
     click.option("-k", "keyword", help="Only tests that match (pytest targets)."),
+    click.option(
+        "-n", "workers", type=click.IntRange(min=1), help="Processes (pytest targets, pytest-xdist)."
+    ),
+    click.option("--fresh", is_flag=True, help="Begin anew, even where an interrupted run could go on."),
 ]
 
 
@@ -73,8 +76,14 @@ def _main(mode: str, targets: tuple[str, ...], options: dict[str, Any]) -> None:
         lm_mode=options.get("lm_mode"),
         lm=options.get("lm"),
         on_inconclusive=options.get("on_inconclusive"),
+        on_incomplete="fresh" if options.get("fresh") else None,
     )
+    if not targets and not settings.evals.is_dir():
+        do = "Begin with: steelyard init, or name a file of evals."
+        raise NotFound("folder of evals", settings.evals.name, where=str(settings.root), do=do)
     targets = targets or (str(settings.evals),)
+    if options.get("workers") and importlib.util.find_spec("xdist") is None:
+        raise InvalidValue("-n needs pytest-xdist", do="Install it with: pip install pytest-xdist")
     objects = [t for t in targets if _is_object(t)]
     if objects and len(objects) < len(targets):
         raise InvalidValue(
@@ -82,8 +91,8 @@ def _main(mode: str, targets: tuple[str, ...], options: dict[str, Any]) -> None:
             do="Name either file.py:OBJECT targets or files and folders of tests.",
         )
     if objects:
-        sys.exit(_objects(mode, objects, settings, options))
-    sys.exit(_pytest(mode, targets, options))
+        sys.exit(run_objects(mode, objects, settings, options))
+    sys.exit(run_pytest(mode, targets, options))
 
 
 def _is_object(target: str) -> bool:
@@ -91,7 +100,10 @@ def _is_object(target: str) -> bool:
     return bool(colon) and not path.endswith(":") and name.isidentifier() and path.endswith(".py")
 
 
-def _objects(mode: str, targets: list[str], settings: Any, options: dict[str, Any]) -> int:
+def run_objects(mode: str, targets: list[str], settings: Any, options: dict[str, Any]) -> int:
+    """The exit code of gates that are objects of a module."""
+    from steelyard.cli.session import EvalSession, exit_code  # here: the shell's completion needs no runner
+
     tty = sys.stderr.isatty()
 
     def show(text: str, final: bool) -> None:
@@ -106,15 +118,23 @@ def _objects(mode: str, targets: list[str], settings: Any, options: dict[str, An
         report=options.get("report"),
         show=show,
         live=tty,
+        resume_id=options.get("resume"),
+        resume_errors=options.get("resume_errors", False),
     )
     try:
         for target in targets:
-            name = target.rpartition(":")[2]
-            session.run(_load(target), {}, name.lower())
+            path, _, name = target.rpartition(":")
+            shown = session.workspace.shown(Path(path).resolve())
+            session.run(_load(target), {}, name.lower(), f"{shown}:{name}")
         width = shutil.get_terminal_size((110, 20)).columns
         for line in session.closing_text(colour=sys.stdout.isatty(), width=width):
             click.echo(line)
+        options.setdefault("resumed", []).extend(session.workspace.resumed)
         return exit_code(session)
+    except Interrupted as error:
+        click.echo(f"steelyard: {error.sentence}", err=True)
+        options.setdefault("resumed", []).extend(session.workspace.resumed)
+        return error.exit_code
     finally:
         session.close()
 
@@ -142,25 +162,31 @@ def _load(target: str) -> Any:
 class _Codes:
     """A pytest plugin that remembers the session, to turn its outcome into our exit code."""
 
-    def __init__(self, prompt: str | None, lm: str | None) -> None:
-        self.prompt, self.lm = prompt, lm
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
         self.code: int | None = None
 
     def pytest_configure(self, config: Any) -> None:
         """Hand the ref over: it is no option of pytest itself."""
-        config.option.steelyard_prompt = self.prompt
-        config.option.steelyard_lm_spec = self.lm
+        config.option.steelyard_prompt = self.options.get("prompt")
+        config.option.steelyard_lm_spec = self.options.get("lm")
+        config.option.steelyard_resume = self.options.get("resume")
+        config.option.steelyard_resume_errors = self.options.get("resume_errors", False)
 
     def pytest_sessionfinish(self, session: Any) -> None:
         """Take the outcome while the session is still there."""
+        from steelyard.cli.session import exit_code
         from steelyard.pytest_plugin import eval_session
 
         evals = eval_session(session.config)
         if evals is not None and (evals.outcomes or evals.texts or evals.errors):
             self.code = exit_code(evals)
+        if evals is not None:
+            self.options.setdefault("resumed", []).extend(evals.workspace.resumed)
 
 
-def _pytest(mode: str, targets: tuple[str, ...], options: dict[str, Any]) -> int:
+def run_pytest(mode: str, targets: tuple[str, ...], options: dict[str, Any]) -> int:
+    """The exit code of gates that are tests."""
     import pytest
 
     arguments = [*targets, f"--steelyard-mode={mode}", "-q", "--no-header", "-p", "no:cacheprovider"]
@@ -176,7 +202,11 @@ def _pytest(mode: str, targets: tuple[str, ...], options: dict[str, Any]) -> int
             arguments.append(f"{flag}={options[key]}")
     if options.get("keyword"):
         arguments += ["-k", options["keyword"]]
-    codes = _Codes(options.get("prompt"), options.get("lm"))
+    if options.get("fresh"):
+        arguments.append("--steelyard-fresh")
+    if options.get("workers"):
+        arguments += ["-n", str(options["workers"])]
+    codes = _Codes(options)
     status = int(pytest.main(arguments, plugins=[codes]))
     if status in (0, 1) and codes.code is not None:
         # A test may also fail for another reason than its gates: then nothing is green.

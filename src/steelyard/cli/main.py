@@ -7,22 +7,32 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from steelyard.core.errors import SteelyardError, did_you_mean
 
 __all__ = ["main"]
 
 _COMMANDS = {
+    "init": ("steelyard.cli.init:init", "Scaffold a project whose gate passes at once."),
+    "doctor": ("steelyard.cli.doctor:doctor", "Look over installation, settings, store and model."),
     "gate": ("steelyard.cli.gates:gate", "Decide gates: candidate against floors and baseline."),
     "run": ("steelyard.cli.gates:run", "Run candidates and store their evidence, without a verdict."),
+    "resume": ("steelyard.cli.resume:resume", "Go on with an interrupted run."),
     "plan": ("steelyard.cli.gates:plan", "Say what gates would cost and prove, before paying."),
     "bless": ("steelyard.cli.gates:bless", "Set an alias for the first time, if the floors pass."),
     "compare": ("steelyard.cli.evidence:compare", "Compare two evidence bundles or prompt versions."),
     "evidence": ("steelyard.cli.evidence:evidence", "List, show and verify evidence bundles."),
+    "data": ("steelyard.cli.data:data", "Datasets: list, show, bring in, send out."),
     "prompts": ("steelyard.cli.prompts:prompts", "The prompt registry."),
     "models": ("steelyard.cli.models:models", "Language models on this machine."),
     "store": ("steelyard.cli.store:store", "The store as a whole: info, check, export, import, migrate."),
     "gc": ("steelyard.cli.gc:gc", "Let go of old evidence and recordings."),
+    "explain": ("steelyard.cli.explain:explain", "Explain an error, a kind of failure or a verdict."),
+    "completion": (
+        "steelyard.cli.completion:completion",
+        "Print the script that completes commands in a shell.",
+    ),
     "ui": ("steelyard.cli.ui:ui", "Open MLflow's own UI on the store."),
 }
 
@@ -39,7 +49,17 @@ class _Lazy(click.Group):
             return None
         module, _, attribute = entry[0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
+        if ctx.resilient_parsing:  # the shell asks for completions
+            from steelyard.cli.completion import attach
+
+            return attach(command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = [CompletionItem(n, help=t) for n, (_, t) in _COMMANDS.items() if n.startswith(incomplete)]
+        return found + click.Command.shell_complete(
+            self, ctx, incomplete
+        )  # options, and no command is imported
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -70,6 +90,10 @@ def main(arguments: list[str] | None = None) -> Any:
         return cli.main(args=arguments, prog_name="steelyard")
     except SteelyardError as error:
         click.echo(f"steelyard: {error}", err=True)
+        if sys.stderr.isatty():
+            from steelyard.cli.explain import topic_of
+
+            click.secho(f"  more: steelyard explain {topic_of(error)}", err=True, dim=True)
         sys.exit(2)
 
 

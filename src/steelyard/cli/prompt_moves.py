@@ -9,6 +9,7 @@ import click
 
 from steelyard.cli.prompt_common import opened
 from steelyard.core.canonical import short
+from steelyard.core.errors import InvalidValue
 from steelyard.core.ref import Ref
 from steelyard.core.settings import Settings
 
@@ -65,18 +66,46 @@ def sync(check: bool) -> None:
 
 @click.command()
 @click.argument("name")
-@_ALIAS
-@_TO
-@click.option("--force", is_flag=True, help="Move without evidence; needs --reason.")
+@click.option("--alias", help="The alias to move.  [default: production]")
+@click.option("--from", "source", metavar="ALIAS", help="Promote the version that this alias stands at.")
+@click.option(
+    "--to",
+    metavar="VERSION",
+    help="The version: 3, sha256:…, an alias, or working. With --from the alias to move; "
+    "the environment after it if left out.",
+)
+@click.option("--force", is_flag=True, help="Move without evidence or over an environment; needs --reason.")
 @_REASON
-def promote(name: str, alias: str, to: str | None, force: bool, reason: str | None) -> None:
-    """Move an alias to a version that evidence carries; the working file if --to is left out."""
+def promote(
+    name: str, alias: str | None, source: str | None, to: str | None, force: bool, reason: str | None
+) -> None:
+    r"""Move an alias to a version that evidence carries; the working file if --from and --to are left out.
+
+    \b
+    steelyard prompts promote support                                  the working file to production
+    steelyard prompts promote support --from staging --to production   what staging stands at
+    """
     from steelyard.release import promote as promote_version
+    from steelyard.release.environments import following
 
     with opened() as (settings, store):
-        entry = promote_version(
-            store, settings, name, alias=alias, to=_target(name, to), force=force, reason=reason
-        )
+        if source is None:
+            target, alias = _target(name, to), alias or "production"
+        else:
+            if alias is not None and to is not None:
+                raise InvalidValue(
+                    f"--from {source} is given with both --to {to} and --alias {alias}",
+                    do="Name the alias to move once: --from staging --to production.",
+                )
+            target, alias = (
+                Ref.parse(f"{name}@{source}"),
+                alias or to or following(source, settings.environments),
+            )
+            if target.alias is None:
+                raise InvalidValue(f"--from {source!r} is no alias", do="Name one, such as --from staging.")
+            if not force:
+                reason = reason or f"from {source}"
+        entry = promote_version(store, settings, name, alias=alias, to=target, force=force, reason=reason)
     _moved(entry, settings)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from steelyard.cli import prompt_moves
+from steelyard.cli import prompt_formats, prompt_moves
 from steelyard.cli.prompt_common import AS_JSON, opened, print_json, print_table
+from steelyard.cli.prompt_watch import watch
 from steelyard.core.canonical import short
 from steelyard.core.errors import InvalidFile, InvalidValue, NotFound
 from steelyard.core.ref import Ref
@@ -27,6 +28,7 @@ def prompts() -> None:
 def list_(as_json: bool) -> None:
     """List prompts: working file, versions, aliases."""
     from steelyard.prompts.files import names, read_working
+    from steelyard.release.environments import in_order
 
     with opened() as (settings, store):
         files = names(settings)
@@ -42,8 +44,10 @@ def list_(as_json: bool) -> None:
                     row["pushed"] = working.digest in numbers
                 except InvalidFile as error:
                     row["error"] = str(error)
+            at = store.aliases("prompt", name)
             row["aliases"] = {
-                a: {"digest": d, "version": numbers.get(d)} for a, d in store.aliases("prompt", name).items()
+                a: {"digest": at.get(a), "version": numbers.get(at.get(a, ""))}
+                for a in in_order({*at, *settings.environments}, settings.environments)
             }
             rows.append(row)
     if as_json:
@@ -247,8 +251,11 @@ def _pushed(row: dict[str, Any]) -> str:
 
 
 def _number(alias: dict[str, Any]) -> str:
-    return f"{alias['version']} ({short(alias['digest'])})"
+    return "-" if alias["digest"] is None else f"{alias['version']} ({short(alias['digest'])})"
 
 
 for _name in prompt_moves.__all__:
     prompts.add_command(getattr(prompt_moves, _name))
+prompts.add_command(watch)
+prompts.add_command(prompt_formats.import_)
+prompts.add_command(prompt_formats.export)

@@ -36,6 +36,8 @@ class EvalSession:
         report: Folder of the report; None means under the home folder.
         show: Writes a line to the person; None where nobody looks.
         live: Whether `show` may overwrite its last line (a terminal).
+        resume_id: The interrupted bundle to go on with; None takes up what fits.
+        resume_errors: Whether it is a sealed one, whose failed rows are to be run again.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class EvalSession:
         report: Path | None = None,
         show: Callable[[str, bool], None] | None = None,
         live: bool = False,
+        resume_id: str | None = None,
+        resume_errors: bool = False,
     ) -> None:
         self.settings, self.mode, self.baseline, self.prompt = settings, mode, baseline, prompt
         self.report_folder = report or settings.home / "report"
@@ -58,7 +62,9 @@ class EvalSession:
         self.outcomes: list[Outcome] = []
         self.errors: list[Exception] = []
         """What a person must mend first: gates that raised before they could be decided."""
-        self.workspace = Workspace(settings, say=self._say)
+        self.workspace = Workspace(
+            settings, say=self._say, note=self._note, resume_id=resume_id, resume_errors=resume_errors
+        )
 
     @classmethod
     def of_pytest(cls, config: Any) -> EvalSession:
@@ -69,13 +75,22 @@ class EvalSession:
             lm_mode=option.steelyard_lm,
             on_inconclusive=option.steelyard_on_inconclusive,
             lm=getattr(option, "steelyard_lm_spec", None),
+            on_incomplete="fresh" if option.steelyard_fresh else None,
         )
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         capture = config.pluginmanager.get_plugin("capturemanager")
         live = bool(reporter and reporter.isatty)
+        worker = getattr(config, "workerinput", {}).get("workerid")  # of xdist: only stderr reaches anybody
 
         def show(text: str, final: bool) -> None:
-            if reporter is None or (not live and not final):
+            if not live and not final:
+                return
+            if worker is not None:
+                with capture.global_and_fixture_disabled() if capture else _nothing():
+                    sys.stderr.write(f"\n[{worker}] {text}\n")
+                    sys.stderr.flush()
+                return
+            if reporter is None:
                 return
             with capture.global_and_fixture_disabled() if capture else _nothing():
                 stream = sys.stdout
@@ -92,14 +107,24 @@ class EvalSession:
             report=Path(report) if report else None,
             show=show,
             live=live,
+            resume_id=getattr(option, "steelyard_resume", None),
+            resume_errors=getattr(option, "steelyard_resume_errors", False),
         )
 
     # -- one gate ---------------------------------------------------------------------------------
     def run(
-        self, task: Any, spec: dict[str, Any], default_name: str
+        self, task: Any, spec: dict[str, Any], default_name: str, target: str | None = None
     ) -> tuple[GateReport | None, GateFailed | None]:
-        """A gate's report, and what to raise if it blocks; both None where the mode decides nothing."""
+        """A gate's report, and what to raise if it blocks; both None where the mode decides nothing.
+
+        Args:
+            task: The task, or a `Gate`.
+            spec: Fields of the gate.
+            default_name: The gate's name where it has none.
+            target: What one gives to `steelyard gate` to run it, from the project's root.
+        """
         gate = self._gate(task, spec, default_name)
+        self.workspace.origin = self._origin(target)
         if self.mode == "plan":
             self.texts.append(plan_text(prepare(gate, self.workspace)))
             return None, None
@@ -125,6 +150,14 @@ class EvalSession:
         sentence = to_terminal(report, colour=False, width=110)
         return report, GateFailed(sentence, verdict=report.verdict)
 
+    def _origin(self, target: str | None) -> dict[str, str | None] | None:
+        if target is None:
+            return None
+        lm = self.settings.lm
+        return {
+            "target": target, "mode": self.mode, "prompt": self.prompt, "baseline": self.baseline, "lm": lm
+        }  # fmt: skip
+
     def _gate(self, task: Any, spec: dict[str, Any], default_name: str) -> Gate:
         if isinstance(task, Gate):
             gate = replace(task, **spec) if spec else task
@@ -145,6 +178,10 @@ class EvalSession:
         return gate
 
     # -- what people see --------------------------------------------------------------------------
+    def _note(self, text: str) -> None:
+        if self._show is not None:
+            self._show(f"steelyard: {text}", True)
+
     def _say(self, text: str, progress: Progress | None) -> None:
         if self._show is None:
             return
@@ -185,7 +222,7 @@ class EvalSession:
         return lines
 
     def _hints(self) -> list[str]:
-        hints: list[str] = []
+        hints = [f"steelyard resume {evidence_id}" for evidence_id in self.workspace.unended.values()]
         for report in self.workspace.reports:
             candidate = report.verdict.candidate
             if candidate is None or candidate.name is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from json.encoder import encode_basestring as _quote  # pyright: ignore[reportPrivateImportUsage]
 from typing import Any, TypeAlias, cast
 
@@ -18,7 +18,17 @@ from steelyard.core.errors import InvalidValue
 JSON: TypeAlias = Any
 """A JSON value: None, bool, int, float, str, and lists and string-keyed mappings of them."""
 
-__all__ = ["JSON", "MAX_DEPTH", "canonical", "digest", "digest_bytes", "is_digest", "plain", "short"]
+__all__ = [
+    "JSON",
+    "MAX_DEPTH",
+    "canonical",
+    "digest",
+    "digest_bytes",
+    "digest_of_list",
+    "is_digest",
+    "plain",
+    "short",
+]
 
 MAX_DEPTH = 200
 """Nesting beyond this is refused: no honest example, prompt or output is that deep."""
@@ -37,10 +47,8 @@ def canonical(value: JSON) -> bytes:
         InvalidValue: NaN or an infinity, an integer beyond ±(2**53 − 1), a lone surrogate, a key that is
             not a string, a cycle or nesting over `MAX_DEPTH`, or a type that JSON does not have.
     """
-    parts: list[str] = []
-    _write(value, parts.append, 0)
     try:
-        return "".join(parts).encode("utf-8")
+        return _text(value, 0).encode("utf-8")
     except UnicodeEncodeError as error:
         raise InvalidValue(
             f"text with a lone surrogate (U+{ord(error.object[error.start]):04X}) has no UTF-8 form",
@@ -51,6 +59,16 @@ def canonical(value: JSON) -> bytes:
 def digest(value: JSON) -> str:
     """`sha256:<hex>` of the canonical form of a JSON value."""
     return digest_bytes(canonical(value))
+
+
+def digest_of_list(values: Iterable[JSON]) -> str:
+    """`digest` of the list of these values, which is never held as a whole."""
+    hashed, comma = hashlib.sha256(b"["), b""
+    for value in values:
+        hashed.update(comma + canonical(value))
+        comma = b","
+    hashed.update(b"]")
+    return "sha256:" + hashed.hexdigest()
 
 
 def digest_bytes(data: bytes) -> str:
@@ -115,7 +133,7 @@ def _plain(value: Any, depth: int) -> JSON:
 def _key(key: object) -> str:
     if not isinstance(key, str):
         raise InvalidValue(
-            f"a JSON object cannot have the key {key!r} ({type(key).__name__})",
+            f"a JSON object cannot have a key of type {type(key).__name__}",  # its text may be a secret
             do="Use strings as keys.",
         )
     return key
@@ -128,46 +146,71 @@ def _too_deep() -> InvalidValue:
     )
 
 
-def _write(value: Any, put: Any, depth: int) -> None:
+def _text(value: Any, depth: int) -> str:
+    """The canonical text of a value. The commonest exact types first: this is the hot path of every row."""
+    kind = type(value)
+    if kind is str:
+        return _quote(value)
+    if kind is dict or (kind not in _ATOMS and isinstance(value, Mapping)):
+        if depth >= MAX_DEPTH:
+            raise _too_deep()
+        return _object(cast("Mapping[object, object]", value), depth + 1)
+    if kind is float:
+        return _number(value)
     if value is None:
-        put("null")
-    elif value is True:
-        put("true")
-    elif value is False:
-        put("false")
-    elif isinstance(value, str):
-        put(_quote(value))
-    elif isinstance(value, int):
-        if not -_MAX_INT <= value <= _MAX_INT:
-            raise InvalidValue(
-                f"the integer {str(value)[:40]} is beyond ±(2**53 - 1), which JSON numbers hold exactly",
-                do="Store it as text.",
-            )
-        put(int.__repr__(value))
-    elif isinstance(value, float):
-        put(_number(value))
-    elif depth >= MAX_DEPTH:
+        return "null"
+    if kind is bool:
+        return "true" if value else "false"
+    if kind is int:
+        return _integer(value)
+    if isinstance(value, (list, tuple)):
+        if depth >= MAX_DEPTH:
+            raise _too_deep()
+        depth += 1
+        return "[" + ",".join([_text(v, depth) for v in cast("list[object]", value)]) + "]"
+    if isinstance(value, str):
+        return _quote(value)
+    if isinstance(value, int):
+        return _integer(value)
+    if isinstance(value, float):
+        return _number(value)
+    if depth >= MAX_DEPTH:
         raise _too_deep()
-    elif isinstance(value, Mapping):
-        items = cast("Mapping[object, object]", value)
-        keys = sorted((_key(k) for k in items), key=_utf16)
-        put("{")
-        for i, key in enumerate(keys):
-            put(("," if i else "") + _quote(key) + ":")
-            _write(items[key], put, depth + 1)
-        put("}")
-    elif isinstance(value, (list, tuple)):
-        put("[")
-        for i, member in enumerate(cast("list[object]", value)):
-            if i:
-                put(",")
-            _write(member, put, depth + 1)
-        put("]")
-    else:
+    raise InvalidValue(
+        f"a value of type {kind.__qualname__} has no JSON form",
+        do="Use None, bool, int, float, str, list or dict.",
+    )
+
+
+_ATOMS = frozenset({str, float, bool, int, list, tuple, type(None)})
+
+
+_SHAPES: dict[tuple[object, ...], tuple[tuple[str, str], ...]] = {}
+"""Keys in their canonical order and quoted, by the keys as they came: the rows of a run have few shapes."""
+
+
+def _object(items: Mapping[object, object], depth: int) -> str:
+    keys = tuple(items)
+    shape = _SHAPES.get(keys)
+    if shape is None:
+        texts = [_key(k) for k in keys]
+        # RFC 8785 sorts by UTF-16 code units, which for ASCII is the order of Python's own strings.
+        texts.sort(key=None if all(map(str.isascii, texts)) else _utf16)
+        shape = tuple((k, _quote(k) + ":") for k in texts)
+        if len(keys) <= 32 and sum(map(len, texts)) <= 1_000:
+            if len(_SHAPES) >= 1_000:
+                _SHAPES.clear()
+            _SHAPES[keys] = shape
+    return "{" + ",".join([quoted + _text(items[key], depth) for key, quoted in shape]) + "}"
+
+
+def _integer(value: int) -> str:
+    if not -_MAX_INT <= value <= _MAX_INT:
         raise InvalidValue(
-            f"a value of type {type(value).__qualname__} has no JSON form",
-            do="Use None, bool, int, float, str, list or dict.",
+            f"the integer {str(value)[:40]} is beyond ±(2**53 - 1), which JSON numbers hold exactly",
+            do="Store it as text.",
         )
+    return int.__repr__(value)
 
 
 def _utf16(key: str) -> bytes:
@@ -178,8 +221,8 @@ def _number(x: float) -> str:
     """ECMAScript's Number::toString (RFC 8785, section 3.2.2.3), from Python's shortest digits."""
     if not math.isfinite(x):
         raise InvalidValue(f"the number {x} has no JSON form", do="Leave it out, or store None.")
-    if x == 0:
-        return "0"
+    if -_MAX_INT <= x <= _MAX_INT and x == int(x):
+        return int.__repr__(int(x))
     sign, text = ("-", repr(-x)) if x < 0 else ("", repr(x))
     mantissa, _, exponent = text.partition("e")
     whole, _, fraction = mantissa.partition(".")

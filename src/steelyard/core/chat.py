@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steelyard.core.canonical import JSON
-from steelyard.core.errors import InvalidOutput
+from steelyard.core.errors import InvalidOutput, InvalidValue, MissingExtra
 from steelyard.core.results import Usage
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
 
 __all__ = ["ChatRequest", "Completion"]
 
@@ -36,7 +39,11 @@ class ChatRequest:
 
     def to_openai(self) -> dict[str, JSON]:
         """Keyword arguments of `client.chat.completions.create`, `model` left out when it is None."""
-        out: dict[str, JSON] = {"messages": [dict(m) for m in self.messages], **self.parameters}
+        return {"messages": [dict(m) for m in self.messages], **self.options()}
+
+    def options(self) -> dict[str, JSON]:
+        """Everything but the messages: what a LangChain chat model's `bind` takes."""
+        out: dict[str, JSON] = dict(self.parameters)
         if self.model is not None:
             out["model"] = self.model
         if self.tools:
@@ -44,6 +51,31 @@ class ChatRequest:
         if self.response_format is not None:
             out["response_format"] = dict(self.response_format)
         return out
+
+    def to_langchain(self) -> list[BaseMessage]:
+        """The messages as LangChain's message objects; `options()` has the rest.
+
+        Raises:
+            MissingExtra: LangChain is not installed.
+            InvalidValue: a message has no form there, such as a tool call without JSON arguments.
+        """
+        try:
+            from langchain_core.messages import convert_to_messages
+        except ModuleNotFoundError as error:
+            raise MissingExtra(
+                error.name or "langchain-core", extra="langchain", needed_for="to_langchain()"
+            ) from None
+        try:
+            return convert_to_messages([{"content": "", **m} for m in self.messages])
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+        ) as error:  # say arguments that are no JSON
+            raise InvalidValue(
+                f"a message has no form in LangChain ({' '.join(str(error).split())[:120]})",
+                do="Mend its tool calls or content.",
+            ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

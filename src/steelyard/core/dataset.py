@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from steelyard.core.canonical import JSON, digest
+from steelyard.core.canonical import JSON, digest_of_list
 from steelyard.core.errors import InvalidValue, NotFound
 
 __all__ = ["Dataset", "Example"]
@@ -80,7 +80,7 @@ class Dataset:
     def digest(self) -> str:
         """`sha256:<hex>` over the examples, whatever their order."""
         ordered = sorted(self.examples, key=lambda e: e.id)
-        return digest([e.to_json() for e in ordered])
+        return digest_of_list(e.to_json() for e in ordered)
 
     def __len__(self) -> int:
         return len(self.examples)

@@ -12,7 +12,10 @@
     ├── CallFailed       (RuntimeError)     a model call failed: carries `kind` and `status`
     ├── StoreUnavailable (ConnectionError)  the tracking store cannot be reached or used
     ├── MissingExtra     (ImportError)      an optional part is not installed
+    ├── RunStopped       (RuntimeError)     a run could not go on; its rows are kept, it can be resumed
     └── GateFailed       (AssertionError)   a gate said no; carries the verdict
+
+`Interrupted` (KeyboardInterrupt) is no SteelyardError: Ctrl-C or SIGTERM ended a run, which can be resumed.
 
 Constructors take facts and write the sentence: what failed, on which value, what exists instead,
 what to do next.
@@ -20,7 +23,6 @@ what to do next.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,6 +31,7 @@ __all__ = [
     "Conflict",
     "Corrupt",
     "GateFailed",
+    "Interrupted",
     "InvalidFile",
     "InvalidOutput",
     "InvalidValue",
@@ -36,6 +39,7 @@ __all__ = [
     "NotFound",
     "Refused",
     "ReplayMiss",
+    "RunStopped",
     "SteelyardError",
     "StoreUnavailable",
     "closest",
@@ -45,6 +49,8 @@ __all__ = [
 
 def closest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """The known word that `word` was probably meant to be; None if none is that close (0 any, 1 the same)."""
+    import difflib  # only where something went wrong
+
     return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
 
 
@@ -219,3 +225,35 @@ class GateFailed(SteelyardError, AssertionError):
     def __init__(self, sentence: str, *, verdict: object) -> None:
         self.verdict = verdict
         super().__init__(sentence)
+
+
+class RunStopped(SteelyardError, RuntimeError):
+    """A run could not go on: a full disk, another process at the same run. Its durable rows are kept.
+
+    Args:
+        gate: The gate whose run it is.
+        what: What stopped it.
+        do: What to do next, a sentence.
+    """
+
+    def __init__(self, gate: str, what: str, *, do: str) -> None:
+        self.gate, self.what = gate, what
+        super().__init__(f"the run of gate {gate!r} stopped: {what}. {do}")
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM came while rows were run. What was acknowledged is on disk.
+
+    Args:
+        signal: The signal's number.
+        sentence: What it means for the run; added by whoever knows the run.
+    """
+
+    def __init__(self, signal: int, sentence: str = "stopped by the user") -> None:
+        self.signal, self.sentence = signal, sentence
+        super().__init__(sentence)
+
+    @property
+    def exit_code(self) -> int:
+        """What a process returns that a signal ended: 128 + its number."""
+        return 128 + self.signal

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
 from steelyard.core.errors import InvalidValue, NotFound
@@ -66,5 +65,7 @@ class Registry(Generic[T]):
     def _scan(self) -> None:
         if not self._scanned:
             self._scanned = True
+            from importlib.metadata import entry_points  # some 10 ms, and most processes look for no plugin
+
             for point in entry_points(group=self.group):
                 self.add(point.name, point.load)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from steelyard.core.canonical import JSON, digest
+from steelyard.core.canonical import JSON, digest, digest_of_list
 from steelyard.core.errors import InvalidValue
 from steelyard.core.score import Failure, Metric, Score
 
@@ -218,15 +218,13 @@ class Scores:
 
         Two runs with the same digest are the same look at the data.
         """
-        return digest(
+        return digest_of_list(
             [
-                [
-                    *r.key,
-                    r.outputs,
-                    r.invalid_output,
-                    r.failure.kind if r.failure else None,
-                    [[s.name, s.value, s.label, s.error.kind if s.error else None] for s in r.scores],
-                ]
-                for r in sorted(self.rows, key=lambda r: r.key)
+                *r.key,
+                r.outputs,
+                r.invalid_output,
+                r.failure.kind if r.failure else None,
+                [[s.name, s.value, s.label, s.error.kind if s.error else None] for s in r.scores],
             ]
+            for r in sorted(self.rows, key=lambda r: r.key)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from sys import intern
 from typing import Literal
 
 from steelyard.core.canonical import JSON
@@ -158,12 +159,12 @@ class Score:
     @classmethod
     def from_json(cls, value: Mapping[str, JSON]) -> Score:
         """The score that `to_json` wrote."""
-        error = value.get("error")
+        error, version = value.get("error"), value.get("evaluator_version")
         return cls(
-            name=value["name"],
+            name=intern(value["name"]),  # 100,000 rows repeat a few names and digests
             value=value.get("value"),
             label=value.get("label"),
             explanation=value.get("explanation"),
             error=Failure.from_json(error) if error else None,
-            evaluator_version=value.get("evaluator_version"),
+            evaluator_version=intern(version) if version is not None else None,
         )

@@ -10,10 +10,10 @@ import tokenize
 from collections.abc import Callable
 from typing import Any
 
-from steelyard.core.canonical import JSON, digest, plain
+from steelyard.core.canonical import JSON, digest
 from steelyard.core.errors import InvalidValue
 
-__all__ = ["function_digest", "normalised_source"]
+__all__ = ["described_function", "function_digest", "normalised_source"]
 
 
 def normalised_source(source: str) -> str:
@@ -51,24 +51,46 @@ def function_digest(function: Callable[..., Any], *, version: str | None = None)
     declare a `version` and raise it when that code changes its meaning.
 
     Args:
-        function: A function, a method's function, a `functools.partial` or a callable instance's class.
+        function: A function, a method (with the object it belongs to), a `functools.partial`, or an object
+            with a `__call__` (its class's source and its state, as `core.objects` describes them).
         version: Declared version; required where no source can be read or a closure value has no JSON form.
 
     Raises:
         InvalidValue: no source can be read, or a bound value has no JSON form, and no version is declared.
     """
-    return digest(_describe(function, version, 0))
+    from steelyard.core.objects import described_object
+
+    return digest(described_object(function, version))
 
 
-def _describe(function: Any, version: str | None, depth: int) -> JSON:
+def described_function(
+    function: Any, version: str | None, describe: Callable[[Any], JSON], owner: Callable[[Any], JSON]
+) -> JSON:
+    """What `function_digest` is the digest of.
+
+    Args:
+        function: As there.
+        version: As there.
+        describe: Describes what it binds.
+        owner: Describes the object that a method belongs to.
+
+    Raises:
+        InvalidValue: as there.
+    """
     bound: dict[str, JSON] = {}
     while isinstance(function, functools.partial):
         partial: functools.partial[Any] = function
-        bound |= {f"arg{i}": _bound(a, version, depth) for i, a in enumerate(partial.args)}
-        bound |= {k: _bound(v, version, depth) for k, v in partial.keywords.items()}
+        bound |= {f"arg{i}": describe(a) for i, a in enumerate(partial.args)}
+        bound |= {k: describe(v) for k, v in partial.keywords.items()}
         function = partial.func
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    name = getattr(function, "__qualname__", type(function).__qualname__)
+    if inspect.ismethod(function):
+        if not inspect.isclass(function.__self__):
+            bound["self"] = owner(function.__self__)
+        function = function.__func__
+    function = inspect.unwrap(function)
+    if not inspect.isroutine(function):
+        return {"object": owner(function), "bound": bound, "version": version}
+    name = str(getattr(function, "__qualname__", type(function).__name__))
     try:
         source = _source_of(function)
     except (OSError, TypeError):
@@ -79,9 +101,9 @@ def _describe(function: Any, version: str | None, depth: int) -> JSON:
             ) from None
         source = None
     for key, value in (getattr(function, "__kwdefaults__", None) or {}).items():
-        bound[f"default:{key}"] = _bound(value, version, depth)
+        bound[f"default:{key}"] = describe(value)
     for i, value in enumerate(getattr(function, "__defaults__", None) or ()):
-        bound[f"default:{i}"] = _bound(value, version, depth)
+        bound[f"default:{i}"] = describe(value)
     code = getattr(function, "__code__", None)
     cells = getattr(function, "__closure__", None) or ()
     for key, cell in zip(code.co_freevars if code else (), cells, strict=True):
@@ -90,12 +112,12 @@ def _describe(function: Any, version: str | None, depth: int) -> JSON:
         except ValueError:
             continue
         if content is not function:
-            bound[f"closure:{key}"] = _bound(content, version, depth)
+            bound[f"closure:{key}"] = describe(content)
     return {"name": name.rpartition(".")[2], "source": source, "bound": bound, "version": version}
 
 
 def _source_of(function: Any) -> JSON:
-    text = inspect.getsource(function if hasattr(function, "__qualname__") else type(function))
+    text = inspect.getsource(function)
     code = getattr(function, "__code__", None)
     if code is None or code.co_name != "<lambda>":
         return normalised_source(text)
@@ -103,7 +125,8 @@ def _source_of(function: Any) -> JSON:
     places = [p for p in code.co_positions() if None not in p and p[2] != p[3]]
     lines = text.splitlines()
     if not places:
-        return [normalised_source(text), list(code.co_varnames)]
+        # Python 3.12 gives the body of `lambda: 1` no place: the constant itself tells two on one line apart.
+        return [normalised_source(text), list(code.co_varnames), [repr(c) for c in code.co_consts]]
     first, last = min(p[0] for p in places), max(p[1] for p in places)
     start = min(p[2] for p in places if p[0] == first)
     end = max(p[3] for p in places if p[1] == last)
@@ -112,22 +135,3 @@ def _source_of(function: Any) -> JSON:
     encoded[-1] = encoded[-1][:end]
     encoded[0] = encoded[0][start:]
     return [[line.decode().strip() for line in encoded], list(code.co_varnames)]
-
-
-def _bound(value: Any, version: str | None, depth: int) -> JSON:
-    if callable(value) and not isinstance(value, type) and depth < 8:
-        return _describe(value, version, depth + 1)
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
-    declared = getattr(value, "digest", None)
-    if isinstance(declared, str):
-        return declared
-    try:
-        return plain(value)
-    except InvalidValue:
-        if version is not None:
-            return type(value).__qualname__
-        raise InvalidValue(
-            f"a value of type {type(value).__qualname__} bound into a function has no stable identity",
-            do="Declare one for the function: version='1', and raise it when the value changes its meaning.",
-        ) from None

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from steelyard.core.canonical import JSON
 from steelyard.core.dataset import Dataset, Example
 from steelyard.core.errors import InvalidFile, InvalidValue
+from steelyard.core.files import SHARED, replacing
 from steelyard.data.lines import read_lines
 from steelyard.data.rows import Rows
 
@@ -55,25 +54,15 @@ def write_jsonl(dataset: Dataset, path: str | Path) -> Path:
         InvalidValue: an example holds what JSON cannot hold, or the file cannot be written.
     """
     path = Path(path)
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        with replacing(path, mode=SHARED) as file:
             for example in dataset:
-                file.write(_line(example) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # a dataset is committed for others to read
-        os.replace(temporary, path)
-        temporary = None
+                file.write(_line(example).encode("utf-8") + b"\n")
     except OSError as error:
         raise InvalidValue(
             f"{path} cannot be written: {error.strerror}", do="Check path and rights."
         ) from None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
     return path
 
 

@@ -21,6 +21,10 @@ _READERS = {
     ".yml": "steelyard.data.yaml_rows:read_yaml",
     ".parquet": "steelyard.data.tables:read_parquet",
 }
+_ADDRESSES = {
+    "langsmith:": "steelyard.data.langsmith:pull_langsmith",
+    "huggingface:": "steelyard.data.huggingface:pull_huggingface",
+}
 SUFFIXES = tuple(_READERS)
 """Ends of the file names that are read."""
 
@@ -31,11 +35,17 @@ def load_dataset(name_or_path: str | Path, settings: Settings) -> Dataset:
     A `Path`, and a text that ends like a file (`data/x.jsonl`), is read as it is; any other text is a name,
     looked up as `<name>.jsonl`, `.csv`, `.yaml` or `.parquet` in the datasets folder.
 
+    `langsmith:NAME` and `huggingface:…` read from there; see `steelyard.data.langsmith`, `.huggingface`.
+
     Raises:
         NotFound: no such dataset; the text offers the nearest name.
         InvalidFile: several files of that name, or a file with a mistake; names file and line.
-        InvalidValue: no usable name.
+        InvalidValue: no usable name, or a link that leads out of the project; nothing is opened.
     """
+    for prefix, reader in _ADDRESSES.items():
+        if isinstance(name_or_path, str) and name_or_path.startswith(prefix):
+            module, _, function = reader.partition(":")
+            return getattr(import_module(module), function)(name_or_path, settings)
     if isinstance(name_or_path, Path) or Path(name_or_path).suffix.lower() in _READERS:
         return read_dataset(Path(name_or_path))
     check_name(name_or_path, kind="dataset name")
@@ -49,7 +59,22 @@ def load_dataset(name_or_path: str | Path, settings: Settings) -> Dataset:
         )
     if not found:
         raise NotFound("dataset", name_or_path, existing=_names(folder), where=str(folder))
+    _check_inside(found[0], settings)
     return read_dataset(found[0], name=name_or_path)
+
+
+def _check_inside(path: Path, settings: Settings) -> None:
+    """Refuse a link that leads out of the project: a change to review could make a report show any file."""
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError):  # links in a circle
+        real = None
+    roots = (settings.datasets.resolve(), settings.root.resolve())
+    if real is None or not any(real.is_relative_to(root) for root in roots):
+        raise InvalidValue(
+            f"the file of dataset {path.name!r} is a link that leads out of the project",
+            do="Put the file itself there, or give its path in place of a name.",
+        )
 
 
 def read_dataset(path: Path, *, name: str | None = None) -> Dataset:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from steelyard.core.canonical import JSON, plain
 from steelyard.core.dataset import Example
@@ -13,7 +13,7 @@ from steelyard.core.errors import InvalidFile, InvalidValue, MissingExtra, close
 from steelyard.data.lines import read_lines
 from steelyard.data.rows import FIELDS, SYNONYMS, Rows
 
-__all__ = ["read_csv", "read_parquet"]
+__all__ = ["columns_of", "read_csv", "read_parquet"]
 
 _OBJECTS = ("inputs", "reference_outputs", "metadata")
 _BATCH = 2_000
@@ -77,16 +77,13 @@ def read_parquet(path: Path) -> Iterator[Example]:
     rows = Rows(path, unit="row")
     try:
         with pq.ParquetFile(path) as file:
-            columns: list[str] = list(file.schema_arrow.names)
-            nested = any(c in _OBJECTS for c in columns)
-            plainly: list[_Place] = [(c, None) for c in columns]
-            places = plainly if nested else _places(path, columns, None)
+            to_row = columns_of(path, list(file.schema_arrow.names))
             number = 0
             for batch in file.iter_batches(batch_size=_BATCH):
-                for record in cast("list[dict[str, Any]]", batch.to_pylist()):
+                for record in _records(path, batch):
                     number += 1
                     try:
-                        row = plain(_row(places, list(record.values())))
+                        row = plain(to_row(list(record.values())))
                     except InvalidValue as error:
                         raise rows.fault(error.what, error.do, number) from None
                     rows.check(row, number)
@@ -94,6 +91,32 @@ def read_parquet(path: Path) -> Iterator[Example]:
     except (pa.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0][:200]
         raise InvalidFile(path, f"no Parquet file: {reason}", do="Write the file again.") from None
+
+
+def _records(path: Path, batch: Any) -> list[dict[str, Any]]:
+    """The rows of a batch as Python values, where Python has values for them."""
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError, LookupError) as error:  # dates beyond 9999, unknown time zones
+        reason = str(error).partition("\n")[0][:200]
+        raise InvalidFile(
+            path, f"a value has no plain form: {reason}", do="Store dates and times as text."
+        ) from None
+
+
+def columns_of(path: Path, columns: list[str]) -> Callable[[list[JSON]], dict[str, JSON]]:
+    """What turns the cells of a row of these columns into a row; columns may be objects or dotted.
+
+    Raises:
+        InvalidFile: a column is not known, or stands twice.
+    """
+    if len(set(columns)) < len(columns):
+        twice = next(c for c in columns if columns.count(c) > 1)
+        raise InvalidFile(path, f"the column {twice!r:.80} stands twice", do="Keep one.")
+    nested = any(c in _OBJECTS for c in columns)
+    plainly: list[_Place] = [(c, None) for c in columns]
+    places = plainly if nested else _places(path, columns, None)
+    return lambda cells: _row(places, cells)
 
 
 def _places(path: Path, header: list[str], line: int | None) -> list[_Place]:

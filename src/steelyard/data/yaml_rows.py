@@ -23,6 +23,8 @@ _MAX_DEPTH = 60
 _TAG = "tag:yaml.org,2002:"
 _DO = "Datasets are plain text, numbers, lists and objects: take it out, or put it in quotes."
 
+_KEEP = "Write one list of examples."
+
 # YAML 1.2's plain scalars: an unquoted `no`, `on` or a date is text.
 _PLAIN: tuple[tuple[str, str, list[str]], ...] = (
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -31,13 +33,35 @@ _PLAIN: tuple[tuple[str, str, list[str]], ...] = (
     ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", list("-+0123456789.")),
 )
 
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_yaml: Any = yaml
+_Composer: Any = _yaml.composer.Composer
+_Resolver: Any = _yaml.resolver.BaseResolver
 
 
-class _Loader(_Base):
-    """The safe loader, in C where there is one, for its nodes only: none of its constructors runs."""
+class _Parser(_yaml.reader.Reader, _yaml.scanner.Scanner, _yaml.parser.Parser):
+    """Events from Python's parser, for a PyYAML without libyaml."""
+
+    def __init__(self, text: str) -> None:
+        _yaml.reader.Reader.__init__(self, text)
+        _yaml.scanner.Scanner.__init__(self)
+        _yaml.parser.Parser.__init__(self)
+
+
+_Events: Any = _yaml.cyaml.CParser if hasattr(yaml, "CSafeLoader") else _Parser
+
+
+class _Loader(_Composer, _Events, _Resolver):
+    """Events from C where it can be had, nodes in Python, no constructor at all.
+
+    PyYAML's composer in C recurses on the C stack: 60 kB of open brackets would end the process.
+    """
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, text: str) -> None:
+        _Events.__init__(self, text)
+        _Composer.__init__(self)
+        _Resolver.__init__(self)
 
 
 for _word, _pattern, _first in _PLAIN:
@@ -53,6 +77,10 @@ def read_yaml(path: Path) -> Iterator[Example]:
     node = _document(path)
     if isinstance(node, yaml.MappingNode):
         found = {k.value: v for k, v in node.value if isinstance(k, yaml.ScalarNode)}
+        if len(found) < len(node.value):
+            raise InvalidFile(
+                path, "a key is no text, or 'examples' stands twice", do=_KEEP, line=_line(node)
+            )
         odd = [k for k in found if k not in ("examples", "description")]
         if odd or "examples" not in found:
             what = f"unknown key {odd[0]!r}" if odd else "no 'examples'"

@@ -2,136 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from steelyard.core.canonical import JSON, short
+from steelyard.core.canonical import short
 from steelyard.core.clock import monotonic, stamp
-from steelyard.core.dataset import Dataset, Example
-from steelyard.core.results import Identity, Scores, Usage
-from steelyard.core.score import Score
+from steelyard.core.errors import RunStopped
+from steelyard.core.results import Identity, Scores
+from steelyard.evals.arm import Limits, Stopped, manifest_of, run_arm, run_into
 from steelyard.evals.baseline import Baseline, find_baseline
-from steelyard.evals.evaluators import invalid_output_scores, resolve_evaluators, score_row
-from steelyard.evals.evaluators.base import Check
-from steelyard.evals.evaluators.judge import Judge
+from steelyard.evals.creep import creep_since
+from steelyard.evals.prepared import Prepared, prepare
 from steelyard.evals.record import record
-from steelyard.evals.runner import Plan, Progress, run_rows, run_sync
+from steelyard.evals.resume import begin, how_to_resume, storing
 from steelyard.evals.spec import Gate
-from steelyard.evals.task import Task
 from steelyard.evals.weigh import advisory_part, gated_part, weigh
-from steelyard.evals.workspace import Workspace, provenance
-from steelyard.evidence.bundle import EvidenceBundle, EvidenceWriter, new_evidence_id
-from steelyard.gates import demand_problem
+from steelyard.evals.workspace import Workspace
+from steelyard.evidence.bundle import EvidenceBundle, EvidenceWriter
+from steelyard.evidence.claim import Claim
 from steelyard.gates.verdict import Verdict
 from steelyard.report.model import GateReport
 
 __all__ = ["Prepared", "prepare", "run_gate", "run_only"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A gate with everything it names looked up; nothing was run yet.
-
-    Attributes:
-        spec: The gate.
-        task: Its task.
-        dataset: Its examples.
-        prompt: The prompt under test, or None.
-        lm: The model, or None where the task takes none.
-        evaluators: The evaluators, judges bound to their model.
-        identity: What the run will measure.
-        advisory: Ids of the examples that are only reported.
-        reasons: Why nothing can be measured, whatever the model answers.
-    """
-
-    spec: Gate
-    task: Task
-    dataset: Dataset
-    prompt: Any
-    lm: Any
-    evaluators: Sequence[Any]
-    identity: Identity
-    advisory: frozenset[str]
-    reasons: tuple[str, ...]
-
-    @property
-    def pairs(self) -> tuple[tuple[str, int], ...]:
-        """Every planned (example id, trial)."""
-        return tuple((e.id, t) for t in range(self.spec.trials) for e in self.dataset)
-
-    def plan(self, prompt: Any, workspace: Workspace) -> Plan:
-        """What is to be run with a prompt: the candidate's, or a baseline's."""
-        settings = workspace.settings
-        wished = self.spec.concurrency or settings.concurrency
-        most = self.lm.concurrency if self.lm is not None else 8
-        return Plan(
-            task=self.task,
-            prompt=prompt,
-            lm=self.lm,
-            examples=self.dataset.examples,
-            trials=self.spec.trials,
-            concurrency=min(wished, most) if wished and self.lm is not None else wished or most,
-            timeout_s=self.spec.timeout_s or settings.row_timeout_s,
-        )
-
-
-def prepare(spec: Gate, workspace: Workspace) -> Prepared:
-    """Everything that a gate names, looked up and checked, before anything is run or paid for.
-
-    Raises:
-        SteelyardError: a prompt, dataset, evaluator or model that is missing or malformed.
-    """
-    task = Task.of(spec.task, version=spec.version)
-    dataset = workspace.dataset(spec.dataset, spec.split)
-    prompt = workspace.prompt(spec.prompt) if spec.prompt is not None else None
-    evaluators = resolve_evaluators(spec.evaluators)
-    judges = any(e.needs_lm for e in evaluators)
-    lm = workspace.lm(spec.lm) if "lm" in task.wants or judges else None
-    if lm is not None:
-        evaluators = [e.bind(lm) if isinstance(e, Judge) and e.needs_lm else e for e in evaluators]
-    metrics = {m.name: (m, e.digest) for e in evaluators for m in e.metrics}
-    identity = Identity(
-        kind="prompt",
-        name=prompt.name if prompt else None,
-        subject=prompt.digest if prompt else None,
-        task=task.digest,
-        lm=lm.digest if lm is not None and "lm" in task.wants else None,
-        lm_name=lm.name if lm is not None and "lm" in task.wants else None,
-        dataset=dataset.digest,
-        dataset_name=dataset.name,
-        evaluators={name: digest for name, (_, digest) in metrics.items()},
-        metrics=tuple(m for m, _ in metrics.values()),
-        trials=spec.trials,
-    )
-    advisory = frozenset(e.id for e in dataset if spec.report_only and _matches(e, spec.report_only))
-    reasons: list[str] = []
-    if not len(dataset):
-        reasons.append(f"dataset {dataset.name!r} is empty: nothing was measured. Add examples.")
-    elif len(advisory) == len(dataset):
-        reasons.append("every example is marked report_only: nothing is left to be weighed.")
-    if not evaluators:
-        reasons.append("no evaluator: nothing was measured. Give evaluators=[...].")
-    if not spec.require:
-        reasons.append("no requirement: nothing was demanded, so nothing can pass. Give require=[...].")
-    references = [e.reference_outputs for e in dataset]
-    for evaluator in evaluators if references else ():
-        if isinstance(evaluator, Check) and (reason := evaluator.missing_reference(references)):
-            reasons.append(reason)
-    if evaluators:
-        problems = (demand_problem(r, identity.metrics) for r in spec.policy.requirements)
-        reasons += dict.fromkeys(f"{p.sentence} {p.advice}".strip() for p in problems if p is not None)
-    return Prepared(
-        spec=spec,
-        task=task,
-        dataset=dataset,
-        prompt=prompt,
-        lm=lm,
-        evaluators=evaluators,
-        identity=identity,
-        advisory=advisory,
-        reasons=tuple(reasons),
-    )
 
 
 def run_gate(spec: Gate, workspace: Workspace) -> GateReport:
@@ -160,9 +53,15 @@ def run_only(spec: Gate, workspace: Workspace) -> EvidenceBundle:
 
     Raises:
         SteelyardError: a prompt, dataset, evaluator or model that is missing or malformed.
+        RunStopped: not every row could be run; what was run is kept.
     """
     prepared = prepare(spec, workspace)
-    return _run_arm(prepared, workspace, prepared.prompt, prepared.identity, f"{spec.label}: run")
+    limits = Limits.of(prepared, workspace)
+    try:
+        return run_arm(prepared, workspace, prepared.prompt, prepared.identity, limits, "run")
+    except Stopped as stopped:
+        do = f"Mend it, then: {how_to_resume(workspace, stopped.evidence_id)}"
+        raise RunStopped(spec.label, stopped.sentence, do=do) from None
 
 
 def _measure(
@@ -171,118 +70,96 @@ def _measure(
     """Run what must be run, decide from the files, and seal them with the verdict."""
     spec, identity = prepared.spec, prepared.identity
     runnable = not prepared.reasons
-    writer = _writer(prepared, workspace, identity)
     started = stamp()
     before = dict(workspace.calls)
-    try:
-        if runnable:
-            _run(prepared, workspace, writer, prepared.prompt, f"{spec.label}: candidate")
-        done: list[Baseline] = []
-        for baseline in baselines:
-            if baseline.rerun and baseline.subject is not None:
-                baseline = _rerun(prepared, workspace, baseline)
-            if baseline.scores is not None:
-                writer.add_baseline(baseline.alias, baseline.scores, baseline.source or "")
-            elif baseline.source == "identical":
-                writer.add_baseline(baseline.alias, _scores(prepared, writer), "identical")
-            done.append(baseline)
-    except BaseException:
-        writer.close()
-        raise
-    scores = _scores(prepared, writer)
-    reasons = [*prepared.reasons, *(_silent(scores) if runnable else ())]
+    limits = Limits.of(prepared, workspace)
     subjects = {b.alias: b.subject for b in baselines}
-    values = scores.digest_of_values()
-    look = _look(workspace, identity, subjects, values) if runnable else 1
-    writer.close()
-    additions = {
-        "baselines": subjects,
-        "look": look,
-        "reasons": reasons,
-        "absent": {b.alias: b.reason for b in baselines if b.reason is not None},
-        "values": values,
-        "replay": {k: n - before[k] for k, n in workspace.calls.items()},
-    }
-    # The verdict is computed from the files, not from memory: what is not in the bundle cannot count.
-    draft = EvidenceBundle(folder=writer.folder, manifest={**writer.manifest, **additions})
-    verdict = weigh(draft)
-    bundle = writer.seal(verdict.to_bytes(), **additions)
-    record(workspace, bundle, verdict, gated_part(scores, prepared.advisory), started=started)
+    begun = begin(workspace, manifest_of(prepared, workspace, identity), decided=True)
+    if begun.sealed is not None and begun.claim is not None:
+        return _stored(prepared, workspace, begun.sealed, begun.claim, baselines)
+    writer = begun.writer
+    assert writer is not None
+    try:
+        with storing(workspace, spec.label, writer):
+            done: list[Baseline] = []
+            try:
+                if runnable:
+                    run_into(prepared, workspace, begun, prepared.prompt, limits, "candidate")
+                scores = writer.scores()
+                for baseline in baselines:
+                    if baseline.rerun and baseline.subject is not None:
+                        baseline = _rerun(prepared, workspace, baseline, limits)
+                    if baseline.scores is not None:
+                        writer.add_baseline(baseline.alias, baseline.scores, baseline.source or "")
+                    elif baseline.source == "identical":
+                        writer.add_baseline(baseline.alias, scores, "identical")
+                    done.append(baseline)
+            except Stopped as stopped:
+                return _unended(prepared, workspace, writer, baselines, stopped)
+            reasons = [*prepared.reasons, *(_silent(scores) if runnable else ())]
+            values = scores.digest_of_values()
+            additions = {
+                "baselines": subjects,
+                "look": _look(workspace, identity, subjects, values) if runnable else 1,
+                "reasons": reasons,
+                "absent": {b.alias: b.reason for b in baselines if b.reason is not None},
+                "values": values,
+                "replay": {k: n - before[k] for k, n in workspace.calls.items()},
+            }
+            # The verdict is computed from the files, not from memory: what is not in the bundle cannot count.
+            draft = writer.draft(**additions)
+            verdict = weigh(draft)
+            bundle = writer.seal(verdict.to_bytes(), **additions)
+        record(workspace, bundle, verdict, gated_part(bundle.scores, prepared.advisory), started=started)
+        writer.end()
+    finally:
+        with contextlib.suppress(OSError):  # the disk's own fault is told already
+            writer.close()
     return bundle, verdict, done
 
 
-def _rerun(prepared: Prepared, workspace: Workspace, baseline: Baseline) -> Baseline:
+def _unended(
+    prepared: Prepared,
+    workspace: Workspace,
+    writer: EvidenceWriter,
+    baselines: list[Baseline],
+    stopped: Stopped,
+) -> tuple[EvidenceBundle, Verdict, list[Baseline]]:
+    """The verdict of a run that stopped before its end: unmeasurable, neither sealed nor stored."""
+    workspace.unended[prepared.spec.label] = writer.id
+    command = how_to_resume(workspace, writer.id)
+    reason = f"The run stopped: {stopped.sentence}. Mend it, then {command.replace(f' {writer.id}', '')}."
+    draft = writer.draft(
+        baselines={b.alias: b.subject for b in baselines}, look=1, reasons=[reason], absent={}
+    )
+    return draft, weigh(draft), [replace(b, rerun=False) for b in baselines]
+
+
+def _stored(
+    prepared: Prepared, workspace: Workspace, bundle: EvidenceBundle, claim: Claim, baselines: list[Baseline]
+) -> tuple[EvidenceBundle, Verdict, list[Baseline]]:
+    """The verdict of a bundle that was sealed and is stored only now."""
+    try:
+        bundle.verify()
+        verdict = weigh(bundle)
+        weighed = gated_part(bundle.scores, prepared.advisory)
+        record(workspace, bundle, verdict, weighed, started=bundle.manifest["provenance"]["created"])
+    except BaseException:
+        claim.release(ended=False)
+        raise
+    claim.release(ended=True)
+    known = [replace(b, scores=bundle.baseline(b.alias), rerun=False) for b in baselines]
+    return bundle, verdict, known
+
+
+def _rerun(prepared: Prepared, workspace: Workspace, baseline: Baseline, limits: Limits) -> Baseline:
     """A baseline run anew: same task, same model, the alias's version of the prompt."""
     name = prepared.identity.name
     prompt = workspace.prompt(f"{name}@{baseline.subject}")
     identity = replace(prepared.identity, subject=baseline.subject)
-    title = f"{prepared.spec.label}: {baseline.alias} ({short(baseline.subject)})"
-    bundle = _run_arm(prepared, workspace, prompt, identity, title)
+    title = f"{baseline.alias} ({short(baseline.subject)})"
+    bundle = run_arm(prepared, workspace, prompt, identity, limits, title)
     return replace(baseline, scores=bundle.scores, source=f"run anew ({bundle.id})", rerun=False)
-
-
-def _run_arm(
-    prepared: Prepared, workspace: Workspace, prompt: Any, identity: Identity, title: str
-) -> EvidenceBundle:
-    """One arm as a bundle of its own, stored without a verdict, so that it need not be run again."""
-    writer = _writer(prepared, workspace, identity)
-    started = stamp()
-    try:
-        if not prepared.reasons:
-            _run(prepared, workspace, writer, prompt, title)
-        scores = _scores(prepared, writer, identity)
-    except BaseException:
-        writer.close()
-        raise
-    bundle = writer.seal(
-        None, baselines={}, look=1, reasons=list(prepared.reasons), values=scores.digest_of_values()
-    )
-    record(workspace, bundle, None, gated_part(scores, prepared.advisory), started=started)
-    return bundle
-
-
-def _run(prepared: Prepared, workspace: Workspace, writer: EvidenceWriter, prompt: Any, title: str) -> None:
-    def tick(progress: Progress) -> None:
-        workspace.say(title, progress)
-
-    async def judged(example: Example, outputs: JSON, invalid: str | None, usage: Usage) -> tuple[Score, ...]:
-        if invalid is not None:
-            return invalid_output_scores(prepared.evaluators, invalid, usage)
-        return await score_row(
-            prepared.evaluators,
-            inputs=example.inputs,
-            outputs=outputs,
-            reference_outputs=example.reference_outputs,
-            metadata=example.metadata,
-            usage=usage,
-            timeout_s=plan.timeout_s,
-        )
-
-    plan = prepared.plan(prompt, workspace)
-    with workspace.recording():
-        run_sync(run_rows(plan, judged, writer.append, skip=frozenset(writer.rows), tick=tick))
-
-
-def _writer(prepared: Prepared, workspace: Workspace, identity: Identity) -> EvidenceWriter:
-    return EvidenceWriter(
-        workspace.evidence_folder / new_evidence_id(),
-        {
-            "gate": prepared.spec.label,
-            "identity": identity.to_json(),
-            "planned": [list(pair) for pair in prepared.pairs],
-            "policy": prepared.spec.policy.to_json(),
-            "advisory": sorted(prepared.advisory),
-            "provenance": provenance(workspace),
-        },
-    )
-
-
-def _scores(prepared: Prepared, writer: EvidenceWriter, identity: Identity | None = None) -> Scores:
-    return Scores(
-        identity=identity or prepared.identity,
-        planned=prepared.pairs,
-        rows=tuple(writer.rows.values()),
-    )
 
 
 def _silent(scores: Scores) -> list[str]:
@@ -307,10 +184,6 @@ def _look(workspace: Workspace, identity: Identity, subjects: dict[str, str | No
         if dict(evidence.baselines) == subjects and evidence.values not in seen:
             seen.append(evidence.values)
     return seen.index(values) + 1 if values in seen else len(seen) + 1
-
-
-def _matches(example: Example, wanted: Any) -> bool:
-    return all(str(example.metadata.get(k)) == v for k, v in wanted.items())
 
 
 def _report(
@@ -338,6 +211,7 @@ def _report(
             if baseline.scores is not None:
                 rows = advisory_part(baseline.scores, prepared.advisory)
                 advisory[f"{label} ({baseline.alias})"] = rows
+    creep = creep_since(prepared, workspace, candidate, verdict)
     report = GateReport(
         gate=prepared.spec.label,
         verdict=verdict,
@@ -355,6 +229,7 @@ def _report(
         replay_counts=bundle.manifest.get("replay", {}),
         seconds=seconds,
         advisory=advisory,
+        creep=creep,
     )
     workspace.reports.append(report)
     return report

@@ -7,6 +7,7 @@ from statistics import fmean
 from steelyard.core.canonical import short
 from steelyard.core.clock import stamp
 from steelyard.core.results import Scores, Usage
+from steelyard.evals.mirror import mirror_if_asked
 from steelyard.evals.workspace import Workspace
 from steelyard.evidence.bundle import EvidenceBundle
 from steelyard.gates.verdict import Verdict
@@ -95,7 +96,9 @@ def record(
         started=started,
         ended=stamp(),
     )
-    return workspace.store.add_evidence(evidence, bundle.folder, run)
+    stored = workspace.store.add_evidence(evidence, bundle.folder, run)
+    mirror_if_asked(workspace, bundle)
+    return stored
 
 
 def means(scores: Scores) -> dict[str, float]:

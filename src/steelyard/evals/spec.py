@@ -29,7 +29,12 @@ class Gate:
         lm: Model spec such as `"local:smollm2"` or `"openai:gpt-5-mini"`, an `LM`, or None for the settings'.
         report_only: Examples whose metadata has all these values are run and reported, but not weighed.
         version: Declared version of the task, for code whose source cannot be read or that calls other code.
-        timeout_s: Seconds for one row's task; None for the settings'.
+        timeout_s: Seconds for one row's task, and for each evaluator on it; None for the settings'.
+        run_timeout_s: Seconds for all rows of this gate; None for the settings'. When they are over the run
+            stops, unmeasurable and resumable.
+        max_tokens_total: Most tokens for the model calls of this gate, baselines and judges included,
+            recordings not; None for the settings'. A run that would exceed it stops, resumable.
+        max_cost_usd: The same in US dollars.
         concurrency: Most rows at once; None lets the model and the settings say.
         alpha: One-sided error rate of each question.
         max_missing: Largest share of planned rows that may be missing or in error.
@@ -47,6 +52,9 @@ class Gate:
     report_only: Mapping[str, str] = field(default_factory=dict[str, str])
     version: str | None = None
     timeout_s: float | None = None
+    run_timeout_s: float | None = None
+    max_tokens_total: int | None = None
+    max_cost_usd: float | None = None
     concurrency: int | None = None
     alpha: float = 0.05
     max_missing: float = 0.02
@@ -56,6 +64,10 @@ class Gate:
             raise InvalidValue(f"trials={self.trials}", do="Give 1 or more.")
         if self.concurrency is not None and self.concurrency < 1:
             raise InvalidValue(f"concurrency={self.concurrency}", do="Give 1 or more.")
+        for name in ("timeout_s", "run_timeout_s", "max_tokens_total", "max_cost_usd"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise InvalidValue(f"{name}={limit}", do="Give a number above 0, or leave it out.")
         if not 0 < self.alpha < 0.5:
             raise InvalidValue(f"alpha={self.alpha}", do="Give an error rate such as 0.05.")
         if not 0 <= self.max_missing < 1:

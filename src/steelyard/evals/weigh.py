@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from steelyard.core.errors import Corrupt, InvalidValue
 from steelyard.core.results import Scores
 from steelyard.evidence.bundle import EvidenceBundle
 from steelyard.gates import decide
@@ -22,7 +23,7 @@ def weigh(bundle: EvidenceBundle, policy: Policy | None = None) -> Verdict:
             is unmeasurable: choosing the demands after seeing the results proves nothing.
     """
     manifest = bundle.manifest
-    own = Policy.from_json(manifest["policy"])
+    own = _own_policy(bundle)
     advisory = frozenset(manifest["advisory"])
     baselines: dict[str, Scores | None] = {}
     for alias in manifest["baselines"]:
@@ -37,6 +38,18 @@ def weigh(bundle: EvidenceBundle, policy: Policy | None = None) -> Verdict:
         reasons=tuple(manifest["reasons"]),
         absent=manifest.get("absent", {}),
     )
+
+
+def _own_policy(bundle: EvidenceBundle) -> Policy:
+    """The policy the run was made for."""
+    file = bundle.folder / "manifest.json"
+    for key in ("policy", "advisory", "baselines", "look", "reasons"):
+        if key not in bundle.manifest:
+            raise Corrupt(file, f"it lacks {key!r}", do="No verdict follows from it: run the eval again.")
+    try:
+        return Policy.from_json(bundle.manifest["policy"])
+    except InvalidValue as error:
+        raise Corrupt(file, error.what, do=error.do) from None
 
 
 def gated_part(scores: Scores, advisory: frozenset[str]) -> Scores:

@@ -18,7 +18,8 @@ from steelyard.core.ref import Ref
 from steelyard.core.settings import Settings
 from steelyard.data import load_dataset
 from steelyard.evals.runner import Progress
-from steelyard.lm import LM, open_lm, replaying
+from steelyard.lm import LM, Budget, open_lm, replaying
+from steelyard.lm.opening import as_lm
 from steelyard.prompts import Prompt, load_prompt
 from steelyard.prompts.lock import Lock, bootstrap, read_lock
 from steelyard.report.model import GateReport, SessionReport
@@ -37,16 +38,37 @@ class Workspace:
         store: A store to use instead of the settings'; it is not closed.
         lm: A model to use instead of the settings'; it is not closed.
         say: Told what goes on: a sentence, and how far the run is.
+        note: Told what a person should read even where nobody watches, such as that a run was resumed.
+        resume_id: The bundle that a person asked to go on with; None takes up what fits.
+        resume_errors: Whether that bundle is sealed, and its failed rows are to be run again.
     """
 
     def __init__(
-        self, settings: Settings, *, store: Store | None = None, lm: Any = None, say: Say | None = None
+        self,
+        settings: Settings,
+        *,
+        store: Store | None = None,
+        lm: Any = None,
+        say: Say | None = None,
+        note: Callable[[str], None] | None = None,
+        resume_id: str | None = None,
+        resume_errors: bool = False,
     ) -> None:
         self.settings = settings
+        self.note: Callable[[str], None] = note or (lambda _text: None)
+        self.resume_id, self.resume_errors = resume_id, resume_errors
+        self.resumed: list[str] = []
+        """Bundles that were gone on with."""
+        self.unended: dict[str, str] = {}
+        """By gate, the bundle of a run that stopped before its end and can be resumed."""
+        self.origin: Mapping[str, str | None] | None = None
+        """How the gate that is run now was asked for: its target and what the command changed in it."""
         self.say: Say = say or (lambda _text, _progress: None)
         self.reports: list[GateReport] = []
         self.calls = {"hit": 0, "live": 0}
         """Model calls so far: answered from recordings, and sent out."""
+        self.seen: dict[str, Dataset] = {}
+        """The datasets that were opened, by digest."""
         self._given_store, self._given_lm = store, lm
         self._lms: dict[str, LM] = {}
         self._stack = ExitStack()
@@ -73,9 +95,14 @@ class Workspace:
         return read_lock(self.settings.lock) if self.settings.lock.is_file() else None
 
     @contextmanager
-    def recording(self) -> Generator[None]:
-        """Record and replay beneath all model calls inside, as the settings say; counts add up."""
-        with replaying(self.settings.home / "replay", self.settings.lm_mode) as session:
+    def recording(self, budget: Budget | None = None) -> Generator[None]:
+        """Record and replay beneath all model calls inside, as the settings say; counts add up.
+
+        Args:
+            budget: What the calls that go out may spend.
+        """
+        folder = self.settings.home / "replay"
+        with replaying(folder, self.settings.lm_mode, budget=budget) as session:
             try:
                 yield
             finally:
@@ -86,7 +113,7 @@ class Workspace:
         """The model of a gate: what it hands over, what it names, or the settings'."""
         given = given if given is not None else self._given_lm
         if given is not None and not isinstance(given, str):
-            return given
+            return as_lm(given)
         spec = given or self.settings.lm
         if spec not in self._lms:
             lm = open_lm(spec, self.settings)
@@ -97,7 +124,9 @@ class Workspace:
     def dataset(self, given: str | Dataset, split: str | None) -> Dataset:
         """A gate's dataset, cut to its split."""
         dataset = given if isinstance(given, Dataset) else load_dataset(given, self.settings)
-        return dataset.split(split) if split is not None and len(dataset) else dataset
+        cut = dataset.split(split) if split is not None and len(dataset) else dataset
+        self.seen[cut.digest] = cut
+        return cut
 
     def prompt(self, ref: str | Ref) -> Prompt:
         """The prompt that a ref names; the store is only opened for what is not the working file."""
@@ -186,4 +215,5 @@ def provenance(workspace: Workspace) -> Mapping[str, Any]:
         "python": ".".join(map(str, sys.version_info[:3])),
         "steelyard": version("steelyard"),
         "lm_mode": workspace.settings.lm_mode,
+        "origin": dict(workspace.origin) if workspace.origin else None,
     }

@@ -16,8 +16,9 @@ from typing import Any
 
 from steelyard.core.canonical import JSON, canonical
 from steelyard.core.errors import Corrupt
+from steelyard.core.files import write_atomically
 
-__all__ = ["RowLog", "frame", "read_rows", "recover_rows", "write_atomically"]
+__all__ = ["RowLog", "frame", "read_rows", "recover_rows"]
 
 _CHECK = 16
 
@@ -37,8 +38,11 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     check, space, text = line[:_CHECK], line[_CHECK : _CHECK + 1], line[_CHECK + 1 :]
     if space != b" " or check != _checksum(text):
         return None
-    value: dict[str, Any] = json.loads(text)
-    return value
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):  # a right checksum over what is no row: forged
+        return None
+    return value if isinstance(value, dict) else None  # pyright: ignore[reportUnknownVariableType]
 
 
 class RowLog:
@@ -73,9 +77,11 @@ class RowLog:
     def close(self) -> None:
         """Sync and close; closing twice is harmless."""
         if self._fd >= 0:
-            self.sync()
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -105,37 +111,20 @@ def recover_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
     if not path.exists():
         return [], 0
     rows: list[dict[str, Any]] = []
-    good: list[bytes] = []
-    bad: list[bytes] = []
+    damaged = 0
     with path.open("rb") as file:
         for line in file:
             row = _parse(line[:-1]) if line.endswith(b"\n") else None
             if row is None:
-                bad.append(line)
+                damaged += 1
             else:
                 rows.append(row)
-                good.append(line)
-    if bad:
+    if damaged:
+        with path.open("rb") as file:
+            lines = file.readlines()
+        good = [line for line in lines if line.endswith(b"\n") and _parse(line[:-1]) is not None]
+        bad = [line for line in lines if not line.endswith(b"\n") or _parse(line[:-1]) is None]
         with path.with_suffix(path.suffix + ".damaged").open("ab") as aside:
             aside.writelines(bad)
         write_atomically(path, b"".join(good))
-    return rows, len(bad)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put bytes at a path so that a crash leaves the old file or the new one, never a part."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    return rows, damaged

@@ -22,7 +22,7 @@ __all__ = ["alpha_at", "decide"]
 
 def alpha_at(alpha: float, look: int) -> float:
     """The error rate of one look: α for the first, α / 2^k for look k ≥ 2 (all together at most 1.5 α)."""
-    return alpha if look == 1 else alpha / 2**look
+    return alpha if look == 1 else math.ldexp(alpha, -look)  # alpha / 2**look, which may overflow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -18,7 +19,7 @@ _NAME, _LABEL, _VALUE = attrgetter("name"), attrgetter("label"), attrgetter("val
 _EXAMPLE_OF_KEY, _TRIAL_OF_KEY = itemgetter(0), itemgetter(1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Arm:
     """One metric of one run, a value a planned row.
 
@@ -39,6 +40,11 @@ class Arm:
     outside: tuple[str, float] | None
     example: Any | None
     clusters: list[str | None] | None
+
+    @cached_property
+    def groups(self) -> Any | None:
+        """The cluster of each example as integers from 0; None where each example stands alone."""
+        return None if self.clusters is None else _coded(self.clusters, self.example)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,25 +331,31 @@ def _groups(arm: Arm, other: Arm | None) -> tuple[Any | None, bool]:
 
     A row that is missing in one arm takes its cluster from the other.
     """
+    names, others = arm.clusters, None if other is None else other.clusters
+    if names is not None and others is not None and names != others:
+        merged = [b if a is None else a for a, b in zip(names, others, strict=True)]
+        groups = _coded(merged, arm.example)
+    elif names is None and other is not None:
+        groups = other.groups
+    else:
+        groups = arm.groups
+    return groups, groups is None
+
+
+def _coded(names: list[str | None], example: Any | None) -> Any | None:
+    """The cluster of each example as integers in the order they appear; None where each stands alone."""
     import numpy as np
 
-    names = arm.clusters
-    if other is not None and other.clusters is not None:
-        names = (
-            other.clusters
-            if names is None
-            else [b if a is None else a for a, b in zip(names, other.clusters, strict=True)]
-        )
-    if names is None:
-        return None, True
-    if arm.example is not None:
-        size = int(arm.example.max()) + 1
+    if example is not None:
+        size = int(example.max()) + 1
         per: list[str | None] = [None] * size
-        for i, name in zip(arm.example.tolist(), names, strict=True):
+        for i, name in zip(example.tolist(), names, strict=True):
             per[i] = name if per[i] is None else per[i]
         names = per
-    index: dict[str | int, int] = {}
-    codes = [index.setdefault(i if name is None else name, len(index)) for i, name in enumerate(names)]
-    if len(index) == len(names):
-        return None, True
-    return np.array(codes), False
+    keys: list[Any] = (
+        [i if name is None else name for i, name in enumerate(names)] if None in names else names
+    )
+    code = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+    if len(code) == len(keys):
+        return None
+    return np.fromiter(map(code.__getitem__, keys), dtype=np.intp, count=len(keys))

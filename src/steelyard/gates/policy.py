@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from steelyard.core.canonical import JSON, digest
+from steelyard.core.canonical import JSON, canonical, digest
 from steelyard.core.errors import InvalidValue
 
 __all__ = ["Policy", "Requirement", "RequirementKind", "at_least", "at_most", "not_worse_than"]
 
+_RESTORE = "Restore the evidence from the store, or run the eval again."
 RequirementKind = Literal["at_least", "at_most", "not_worse"]
 
 
@@ -42,8 +43,21 @@ class Requirement:
 
     @classmethod
     def from_json(cls, value: Mapping[str, JSON]) -> Requirement:
-        """The requirement that `to_json` wrote."""
-        return cls(**value)
+        """The requirement that `to_json` wrote.
+
+        Raises:
+            InvalidValue: it is none that `at_least`, `at_most` or `not_worse_than` make.
+        """
+        try:
+            given = cls(**value)
+            made = _made_again(given)
+        except (KeyError, TypeError, AttributeError):
+            given = made = None
+        if made is None or made != given or not isinstance(made.metric, str):  # pyright: ignore[reportUnnecessaryIsInstance] - read from JSON
+            raise InvalidValue(
+                f"the stored requirement {str(value)[:120]!r} is none that can be judged", do=_RESTORE
+            )
+        return made
 
     def __str__(self) -> str:
         if self.kind == "not_worse":
@@ -96,6 +110,19 @@ def not_worse_than(baseline: str, metric: str, *, margin: float, relative: bool 
     )
 
 
+def _made_again(given: Requirement) -> Requirement | None:
+    """The requirement as its own constructor makes it; None where there is none for it."""
+    if given.kind == "not_worse" and isinstance(given.baseline, str) and given.margin is not None:
+        return not_worse_than(
+            given.baseline, given.metric, margin=given.margin, relative=given.relative is True
+        )
+    if given.kind == "at_least" and given.bound is not None:
+        return at_least(given.metric, given.bound)
+    if given.kind == "at_most" and given.bound is not None:
+        return at_most(given.metric, given.bound)
+    return None
+
+
 def _finite(value: float, what: str, metric: str) -> float:
     if not math.isfinite(value):
         raise InvalidValue(
@@ -146,10 +173,22 @@ class Policy:
 
     @classmethod
     def from_json(cls, value: Mapping[str, JSON]) -> Policy:
-        """The policy that `to_json` wrote."""
-        return cls(
-            requirements=tuple(Requirement.from_json(r) for r in value["requirements"]),
-            alpha=value["alpha"],
-            max_missing=value["max_missing"],
-            report_only=value.get("report_only", {}),
-        )
+        """The policy that `to_json` wrote.
+
+        Raises:
+            InvalidValue: it is none.
+        """
+        try:
+            report_only: Mapping[str, str] = value.get("report_only", {})
+            policy = cls(
+                requirements=tuple(Requirement.from_json(r) for r in value["requirements"]),
+                alpha=value["alpha"],
+                max_missing=value["max_missing"],
+                report_only=dict(report_only),
+            )
+            canonical(policy.to_json())
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, InvalidValue):
+                raise
+            raise InvalidValue(f"the stored policy has a wrong shape ({error!r:.80})", do=_RESTORE) from None
+        return policy

@@ -1,5 +1,6 @@
 """Who answers: local and remote language models, record and replay, cost."""
 
+from steelyard.lm.budget import Budget
 from steelyard.lm.failures import failure_of
 from steelyard.lm.local_lm import LocalLM
 from steelyard.lm.openai_lm import OpenAILM
@@ -10,6 +11,7 @@ from steelyard.lm.weights import fetch_smollm2
 
 __all__ = [
     "LM",
+    "Budget",
     "LocalLM",
     "OpenAILM",
     "call_scope",

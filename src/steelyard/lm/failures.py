@@ -7,8 +7,9 @@ from types import ModuleType
 
 from steelyard.core.errors import CallFailed, Corrupt, ReplayMiss
 from steelyard.core.score import Failure
+from steelyard.lm.scrub import scrub, secrets_of
 
-__all__ = ["call_failed", "failure_of", "kind_of_status"]
+__all__ = ["call_failed", "failure_of", "kind_of_status", "refusal"]
 
 
 def kind_of_status(status: int) -> str:
@@ -20,6 +21,19 @@ def kind_of_status(status: int) -> str:
     if status == 408:
         return "timeout"
     return "bad_request" if 400 <= status < 500 else "provider"
+
+
+_REFUSALS: list[type[CallFailed]] = []
+
+
+def refusal(kind: str, what: str, *, status: int | None = None) -> CallFailed:
+    """An error for the transport to raise: the `openai` package hands it on as its own, and tries no more."""
+    openai = sys.modules.get("openai")
+    if openai is None:
+        return CallFailed(kind, what, status=status)
+    if not _REFUSALS:
+        _REFUSALS.append(type("CallFailed", (CallFailed, openai.OpenAIError), {"__module__": __name__}))
+    return _REFUSALS[0](kind, what, status=status)
 
 
 def failure_of(error: BaseException) -> Failure | None:
@@ -62,10 +76,12 @@ def _failure(error: BaseException) -> Failure | None:
 
 def _of_openai(openai: ModuleType, error: BaseException) -> Failure:
     if isinstance(error, openai.APITimeoutError):
-        return Failure(kind="timeout", message=_sentence("the model did not answer in time", error))
+        return Failure(
+            kind="timeout", message=_sentence("the model did not answer in time", error.__cause__ or error)
+        )
     if isinstance(error, openai.APIStatusError):
         status = int(error.status_code)  # pyright: ignore[reportAttributeAccessIssue]  (openai is a module at run time)
-        what = f"the provider answered {status}: {_plain_words(str(error))}"
+        what = f"the provider answered {status}: {_plain_words(str(error), error)}"
         return Failure(kind=kind_of_status(status), message=what, status=status)
     if isinstance(error, openai.APIConnectionError):
         # "Connection error." says nothing; the transport's own words are the cause.
@@ -74,7 +90,7 @@ def _of_openai(openai: ModuleType, error: BaseException) -> Failure:
         )
     # A missing key, a refused option: the client raised before or after the wire.
     kind = "auth" if "api_key" in str(error) else "provider"
-    return Failure(kind=kind, message=_plain_words(str(error)))
+    return Failure(kind=kind, message=_plain_words(str(error), error))
 
 
 def _of_httpx(module: ModuleType, error: BaseException) -> Failure:
@@ -82,7 +98,7 @@ def _of_httpx(module: ModuleType, error: BaseException) -> Failure:
         return Failure(kind="timeout", message=_sentence("no answer came in time", error))
     if isinstance(error, module.HTTPStatusError):
         status = int(error.response.status_code)  # pyright: ignore[reportAttributeAccessIssue]  (as above)
-        return Failure(kind=kind_of_status(status), message=_plain_words(str(error)), status=status)
+        return Failure(kind=kind_of_status(status), message=_plain_words(str(error), error), status=status)
     if isinstance(error, (module.UnsupportedProtocol, module.InvalidURL)):
         return Failure(kind="bad_request", message=_sentence("the address cannot be used", error))
     if isinstance(error, (module.DecodingError, module.TooManyRedirects)):
@@ -91,10 +107,15 @@ def _of_httpx(module: ModuleType, error: BaseException) -> Failure:
 
 
 def _sentence(what: str, error: BaseException) -> str:
-    said = _plain_words(str(error))
+    said = _plain_words(str(error), error)
     return f"{what} ({said})" if said else f"{what} ({type(error).__name__})"
 
 
-def _plain_words(text: str) -> str:
-    words = " ".join(text.split())
+def _plain_words(text: str, error: BaseException | None = None) -> str:
+    try:
+        request = getattr(error, "request", None)
+    except RuntimeError:  # httpx: "has not been set"
+        request = None
+    secrets = secrets_of(request) if hasattr(request, "headers") else ()
+    words = " ".join(scrub(text, secrets).split())
     return words if len(words) <= 500 else words[:500] + "…"

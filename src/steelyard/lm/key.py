@@ -10,12 +10,10 @@ from urllib.parse import parse_qsl
 
 from steelyard.core.canonical import canonical, digest, digest_bytes
 from steelyard.core.errors import InvalidValue
+from steelyard.lm.scrub import SECRET_PARAMETERS
 
 __all__ = ["key_of_call", "key_of_request"]
 
-_SECRET_PARAMETERS = frozenset(
-    {"key", "api_key", "api-key", "apikey", "access_token", "token", "sig", "signature"}
-)
 _BOUNDARY = re.compile(r'boundary="?([^";,]+)"?', re.IGNORECASE)
 
 
@@ -35,7 +33,7 @@ def key_of_request(
     """
     path, _, query = target.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
-    asked = [[k, v] for k, v in pairs if k.lower() not in _SECRET_PARAMETERS]
+    asked = [[k, v] for k, v in pairs if k.lower() not in SECRET_PARAMETERS]
     parts = [method.upper(), path, asked, _body(content_type, body, identity), identity, host]
     try:
         return digest(parts).removeprefix("sha256:")

@@ -32,6 +32,8 @@ class LocalLM(OpenAILM):
         WeightsMissing: the path names no file. (The weights of `smollm2` are only needed by a live call.)
     """
 
+    _local = True
+
     def __init__(
         self,
         path_or_name: str = SMOLLM2,
@@ -87,13 +89,6 @@ class LocalLM(OpenAILM):
         """Stop the server; the next live call starts it again."""
         super().close()
         self._server.stop()
-
-    def _client_options(self, module: Any, *, sync: bool) -> dict[str, Any]:
-        from steelyard.lm.local_transport import async_client, sync_client
-
-        options = super()._client_options(module, sync=sync)
-        timeout = options["timeout"]
-        return options | {"http_client": sync_client(timeout) if sync else async_client(timeout)}
 
     def _arguments(self, request: Any) -> dict[str, Any]:
         # A local server answers to every name, so a prompt that names another model still gets this one.

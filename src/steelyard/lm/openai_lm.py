@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from steelyard.core.canonical import digest
 from steelyard.core.chat import ChatRequest, Completion
@@ -12,8 +18,9 @@ from steelyard.core.clock import monotonic
 from steelyard.core.errors import CallFailed, InvalidValue, MissingExtra
 from steelyard.core.results import Usage
 from steelyard.lm.cost import price
+from steelyard.lm.exchange import MARK
 from steelyard.lm.failures import call_failed
-from steelyard.lm.transport import MARK
+from steelyard.lm.policy import MAX_RETRIES, Policy
 from steelyard.lm.wire import Reply, read_reply
 
 if TYPE_CHECKING:
@@ -21,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_RETRIES", "OpenAILM"]
 
-MAX_RETRIES = 5
 _PATH = "/chat/completions"
 
 
@@ -35,7 +41,10 @@ class OpenAILM:
         timeout_s: Seconds for one attempt.
         max_retries: Attempts after the first, at most 5; `Retry-After` is honoured.
         concurrency: Most calls at once.
+        policy: Waits and retries in detail; its `max_retries`, `timeout_s` and `concurrency` are those above.
     """
+
+    _local = False
 
     def __init__(
         self,
@@ -46,9 +55,11 @@ class OpenAILM:
         timeout_s: float = 60.0,
         max_retries: int = MAX_RETRIES,
         concurrency: int = 8,
+        policy: Policy | None = None,
     ) -> None:
-        if not 0 <= max_retries <= MAX_RETRIES:
-            raise InvalidValue(f"max_retries = {max_retries}", do=f"Give 0 to {MAX_RETRIES}.")
+        self._policy = replace(
+            policy or Policy(), max_retries=max_retries, timeout_s=timeout_s, concurrency=concurrency
+        )
         if not model:
             raise InvalidValue(
                 "an endpoint needs a model's name", do="Write openai:MODEL, as in openai:gpt-5-mini."
@@ -56,13 +67,13 @@ class OpenAILM:
         self.name = model
         self.digest = digest({"api": "openai", "model": model})
         self.concurrency = concurrency
-        self._options: dict[str, Any] = {
-            "base_url": base_url,
-            "timeout": timeout_s,
-            "max_retries": max_retries,
-        }
+        base_url, headers = _without_userinfo(base_url)
+        # Retries are the transport's: one policy for every client, and each attempt in the log.
+        self._options: dict[str, Any] = {"base_url": base_url, "timeout": timeout_s, "max_retries": 0}
+        self._options |= {"default_headers": headers} if headers else {}
         self._key = api_key
         self._sync: openai.OpenAI | None = None
+        self._of_loops: dict[asyncio.AbstractEventLoop, _Held] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -75,15 +86,21 @@ class OpenAILM:
             if client is None:
                 module = _openai()
                 with _as_call_failed():
-                    client = module.OpenAI(api_key=self._key, **self._client_options(module, sync=True))
+                    from steelyard.lm.clients import sync_client
+
+                    http = sync_client(self._policy, self._options["timeout"], local=self._local)
+                    client = module.OpenAI(api_key=self._key, http_client=http, **self._options)
                 self._sync = client
             return client
 
     def async_openai_client(self) -> openai.AsyncOpenAI:
-        """A new `openai.AsyncOpenAI` client; a client belongs to one event loop, so none is kept."""
+        """A new `openai.AsyncOpenAI` client; a client belongs to one event loop, so close it there."""
         module = _openai()
         with _as_call_failed():
-            return module.AsyncOpenAI(api_key=self._key, **self._client_options(module, sync=False))
+            from steelyard.lm.clients import async_client
+
+            http = async_client(self._policy, self._options["timeout"], local=self._local)
+            return module.AsyncOpenAI(api_key=self._key, http_client=http, **self._options)
 
     def complete(self, request: ChatRequest) -> Completion:
         """The completion of a request.
@@ -100,11 +117,27 @@ class OpenAILM:
     async def acomplete(self, request: ChatRequest) -> Completion:
         """`complete`, awaited."""
         arguments = self._arguments(request)
-        async with self.async_openai_client() as client:
+        async with self._client_of_this_loop() as client:
             since = monotonic()
             with _as_call_failed():
                 raw = await client.chat.completions.with_raw_response.create(**arguments)
                 return self._completion(raw.http_response, monotonic() - since)
+
+    @asynccontextmanager
+    async def _client_of_this_loop(self) -> AsyncGenerator[openai.AsyncOpenAI]:
+        """One client for the calls that are under way in this loop; the last one closes it."""
+        loop = asyncio.get_running_loop()
+        held = self._of_loops.get(loop)
+        if held is None:
+            held = self._of_loops[loop] = _Held(self.async_openai_client())
+        held.calls += 1
+        try:
+            yield held.client
+        finally:
+            held.calls -= 1
+            if held.calls == 0:
+                del self._of_loops[loop]
+                await held.client.close()
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
@@ -112,9 +145,6 @@ class OpenAILM:
             client, self._sync = self._sync, None
         if client is not None:
             client.close()
-
-    def _client_options(self, module: Any, *, sync: bool) -> dict[str, Any]:
-        return dict(self._options)
 
     def _arguments(self, request: ChatRequest) -> dict[str, Any]:
         arguments = {"model": self.name, **request.to_openai()}
@@ -166,6 +196,24 @@ class OpenAILM:
             output_tokens=reply.output_tokens,
             cached_tokens=reply.cached_tokens,
         )
+
+
+@dataclass(slots=True)
+class _Held:
+    client: openai.AsyncOpenAI
+    calls: int = 0
+
+
+def _without_userinfo(url: str | None) -> tuple[str | None, dict[str, str]]:
+    """The address without `user:password@`, which logs would show, and the header that says the same."""
+    if url is None or "@" not in url:
+        return url, {}
+    parts = urlsplit(url)
+    userinfo, at, place = parts.netloc.rpartition("@")
+    if not at:
+        return url, {}
+    basic = base64.b64encode(unquote(userinfo).encode()).decode()
+    return urlunsplit(parts._replace(netloc=place)), {"Authorization": f"Basic {basic}"}
 
 
 def _openai() -> Any:

@@ -1,14 +1,16 @@
-"""Models by name: `local:smollm2`, `local:/path/model.gguf`, `openai:MODEL`, and what plugins add."""
+"""Models by name: `local:smollm2`, `openai:MODEL`, `langchain:PROVIDER:MODEL`, and what plugins add."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+from steelyard.core.errors import InvalidValue
 from steelyard.core.plugins import Registry
 from steelyard.core.settings import Settings
 from steelyard.lm.protocol import LM
 
-__all__ = ["MODELS", "open_lm"]
+__all__ = ["MODELS", "as_lm", "open_lm"]
 
 Opener = Callable[[str, Settings], LM]
 
@@ -50,8 +52,45 @@ def _openai(rest: str, settings: Settings) -> LM:
     key = settings.openai_api_key
     if key is None and (settings.lm_mode == "replay" or settings.openai_base_url is not None):
         key = "none"  # replay asks nobody, and most servers of one's own want no key
-    return OpenAILM(rest, settings.openai_base_url, key, concurrency=settings.concurrency or 8)
+    return OpenAILM(
+        rest,
+        settings.openai_base_url,
+        key,
+        timeout_s=settings.row_timeout_s / 2,  # one that hangs leaves time for another
+        concurrency=settings.concurrency or 8,
+    )
+
+
+def _langchain(rest: str, settings: Settings) -> LM:
+    from steelyard.lm.langchain_lm import open_langchain
+
+    given: dict[str, Any] = {}
+    if rest.startswith("openai:"):  # the same settings as for openai:MODEL
+        named = {"base_url": settings.openai_base_url, "api_key": settings.openai_api_key}
+        given = {k: v for k, v in named.items() if v is not None}
+    replay = settings.lm_mode == "replay"
+    return open_langchain(rest, concurrency=settings.concurrency or 8, replay=replay, **given)
+
+
+def as_lm(given: Any) -> LM:
+    """The model that was handed over: an `LM` as it is, a LangChain chat model as one.
+
+    Raises:
+        InvalidValue: it is neither.
+    """
+    if isinstance(given, LM):
+        return given
+    from steelyard.lm.langchain_lm import LangChainLM, is_chat_model
+
+    if is_chat_model(given):
+        return LangChainLM(given)
+    raise InvalidValue(
+        f"lm={given!r:.200} is no language model",
+        do="Give a name such as 'openai:gpt-5-mini', a LangChain chat model, or an object with complete(), "
+        "acomplete(), close(), name, digest and concurrency.",
+    )
 
 
 MODELS.add("local", lambda: _local)
 MODELS.add("openai", lambda: _openai)
+MODELS.add("langchain", lambda: _langchain)

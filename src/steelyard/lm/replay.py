@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import socket
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -13,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from steelyard.core.errors import ReplayMiss
+from steelyard.lm.budget import Budget
 from steelyard.lm.scope import Calls, Session, current, open_scope, open_session
 
 __all__ = ["call_scope", "replaying"]
 
 
 @contextmanager
-def replaying(folder: Path, mode: str = "auto") -> Generator[Session]:
+def replaying(folder: Path, mode: str = "auto", *, budget: Budget | None = None) -> Generator[Session]:
     """A session: requests made in its scopes are answered from recordings, or recorded.
 
     Args:
@@ -28,16 +30,22 @@ def replaying(folder: Path, mode: str = "auto") -> Generator[Session]:
             out and is recorded. `replay`: nothing goes out; a request without a recording raises
             `ReplayMiss`, a damaged one `Corrupt`, and any other connection of a scope is refused at the
             socket.
+        budget: What the calls that go out may spend; recorded answers cost nothing.
 
     Threads see the session if they run in a copy of the context (`contextvars.copy_context().run`).
     """
-    with _hooked(block_sockets=mode == "replay"), open_session(Path(folder), mode) as session:
+    with _hooked(block_sockets=mode == "replay"), open_session(Path(folder), mode, budget) as session:
         yield session
 
 
 @contextmanager
-def call_scope(example_id: str, trial: int = 0) -> Generator[Calls]:
+def call_scope(example_id: str, trial: int = 0, *, timeout_s: float | None = None) -> Generator[Calls]:
     """The calls of one trial of one example: usage, failures and log of what runs inside.
+
+    Args:
+        example_id: The example.
+        trial: 0-based repetition.
+        timeout_s: Seconds from now after which no call waits, retries or runs any more; None: no such end.
 
     Outside of a session it only counts. The key of a request holds the trial and how many identical requests
     came before it in this scope, not the example: two examples that ask the same share an answer at one
@@ -46,7 +54,7 @@ def call_scope(example_id: str, trial: int = 0) -> Generator[Calls]:
     Raises:
         ReplayMiss, Corrupt: at its end, when a request was refused, even if the code inside caught that.
     """
-    with _hooked(block_sockets=False), open_scope(example_id, trial) as calls:
+    with _hooked(block_sockets=False), open_scope(example_id, trial, timeout_s) as calls:
         yield calls
 
 
@@ -87,6 +95,11 @@ def _hook_http() -> list[Callable[[], None]]:
         undo.append(
             _replace(module.AsyncHTTPTransport, "handle_async_request", _async(module, exchange_async))
         )
+        if name == "httpx2" and "requests" in sys.modules:
+            from steelyard.lm.requests_bridge import around_send
+
+            adapter = importlib.import_module("requests.adapters").HTTPAdapter
+            undo.append(_replace(adapter, "send", around_send(module, exchange)))
     return undo
 
 

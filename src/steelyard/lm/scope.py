@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
+from steelyard.core.clock import monotonic
 from steelyard.core.errors import Corrupt, InvalidValue, ReplayMiss
 from steelyard.core.results import Usage
 from steelyard.core.score import Failure
 from steelyard.core.settings import LM_MODES
+from steelyard.lm.budget import Budget
 from steelyard.lm.key import key_of_call
 from steelyard.lm.tape import Recording, Tape
 
@@ -24,6 +27,7 @@ __all__ = [
     "Calls",
     "Counts",
     "Mode",
+    "Open",
     "Session",
     "active_sessions",
     "current",
@@ -45,7 +49,7 @@ class Counts:
         live: Requests that went out, retries included.
         recorded: Recordings written.
         corrupt: Damaged recordings met.
-        unwritten: Answers that could not be recorded (full disk).
+        unwritten: Answers that could not be recorded (full disk), or must not be (they repeat the key).
     """
 
     hits: int = 0
@@ -57,10 +61,12 @@ class Counts:
 
 
 class Session:
-    """What `replaying` gives: a folder of recordings, a mode, and counts."""
+    """What `replaying` gives: a folder of recordings, a mode, counts, and what the run may spend."""
 
-    def __init__(self, folder: Path, mode: Mode) -> None:
+    def __init__(self, folder: Path, mode: Mode, budget: Budget | None = None) -> None:
         self.tape, self.mode, self.counts = Tape(folder), mode, Counts()
+        self.budget = budget if budget is not None and budget.capped else None
+        self._stops: dict[object, Failure] = {}
         self._lock = threading.Lock()
 
     def count(self, what: str) -> None:
@@ -68,8 +74,26 @@ class Session:
         with self._lock:
             setattr(self.counts, what, getattr(self.counts, what) + 1)
 
-    def find(self, key: str, asked: str) -> Recording | None:
+    def stop(self, provider: object, failure: Failure) -> None:
+        """Let no further call of this session reach a provider that refused the credential."""
+        with self._lock:
+            self._stops.setdefault(provider, failure)
+
+    def stopped(self, *providers: object) -> Failure | None:
+        """Why calls to one of these go nowhere any more, or None."""
+        if not self._stops:
+            return None
+        return next((f for p in providers if (f := self._stops.get(p)) is not None), None)
+
+    def find(
+        self, key: str, asked: str, problem: Callable[[Recording], str | None] | None = None
+    ) -> Recording | None:
         """The recording to answer with, or None where the request must go out.
+
+        Args:
+            key: Its key.
+            asked: The request, for people.
+            problem: Says why a recording is no answer; None where it is one.
 
         Raises:
             ReplayMiss, Corrupt: replay mode, and there is no sound recording.
@@ -78,11 +102,16 @@ class Session:
             return None
         try:
             found = self.tape.get(key)
+            if found is not None and problem is not None and (what := problem(found)) is not None:
+                raise Corrupt(self.tape.path(key), what, do="Delete it and record again.")
         except Corrupt as error:
             self.count("corrupt")
             if self.mode == "replay":
                 raise  # left where it is: replay changes nothing on disk
-            _log.warning("%s Moved to %s.", error, self.tape.quarantine(key))
+            try:
+                _log.warning("%s Moved to %s.", error, self.tape.quarantine(key))
+            except OSError as fault:  # a sick disk costs a recording, never an answer
+                _log.warning("%s It cannot be moved away either: %s.", error, fault)
             found = None
         if found is not None:
             self.count("hits")
@@ -92,8 +121,12 @@ class Session:
             raise ReplayMiss(asked, key=key, folder=self.tape.folder)
         return None
 
-    def keep(self, recording: Recording) -> None:
-        """Record; an answer that cannot be written is still an answer."""
+    def keep(self, recording: Recording, *, private: bool = False) -> None:
+        """Record; an answer that cannot be written, or repeats a key (`private`), is still an answer."""
+        if private:
+            self.count("unwritten")
+            _log.warning("an answer repeats the key of its request, so it was not recorded")
+            return
         try:
             self.tape.put(recording)
         except OSError as error:
@@ -109,11 +142,13 @@ class Call:
 
     Attributes:
         asked: Method and path.
-        source: `recorded`, `live` or `refused`.
+        source: `recorded`, `live` (it went out) or `refused` (it did not).
         key: Its key.
         usage: What it consumed; None where it failed or no model was asked.
         failure: Why it failed, or None.
         status: HTTP status, where there was one.
+        attempt: 1 for a first attempt, 2 for the first retry, and so on.
+        retry_in_s: Seconds that were waited before the next attempt; None where there was none.
     """
 
     asked: str
@@ -122,6 +157,16 @@ class Call:
     usage: Usage | None = None
     failure: Failure | None = None
     status: int | None = None
+    attempt: int = 1
+    retry_in_s: float | None = None
+
+
+class Open(Protocol):
+    """A stream that its caller has not read to the end."""
+
+    def abandon(self) -> None:
+        """Free what it holds."""
+        ...
 
 
 @dataclass(eq=False, kw_only=True)
@@ -135,6 +180,8 @@ class Calls:
         usage: Summed over the completed calls.
         log: Every request, failed attempts and refused ones too.
         refusal: The first ReplayMiss or Corrupt; the scope raises it at its end, even if the task caught it.
+        deadline: Monotonic seconds after which no call waits or runs any more; infinite without one.
+        streams: Streams under way.
     """
 
     example_id: str
@@ -143,6 +190,8 @@ class Calls:
     usage: Usage = field(default_factory=Usage)
     log: list[Call] = field(default_factory=list[Call])
     refusal: ReplayMiss | Corrupt | None = None
+    deadline: float = math.inf
+    streams: set[Open] = field(default_factory=set[Open])
     _taken: dict[str, set[int]] = field(default_factory=lambda: defaultdict[str, set[int]](set))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -205,11 +254,11 @@ def active_sessions() -> tuple[Session, ...]:
 
 
 @contextmanager
-def open_session(folder: Path, mode: str) -> Generator[Session]:
+def open_session(folder: Path, mode: str, budget: Budget | None = None) -> Generator[Session]:
     """A session for what runs inside; see `replay.replaying`."""
     if mode not in LM_MODES:
         raise InvalidValue(f"{mode!r} is no mode of record and replay", do=f"Use {' or '.join(LM_MODES)}.")
-    session = Session(folder, mode)
+    session = Session(folder, mode, budget)
     token = _SESSION.set(session)
     _ACTIVE.append(session)
     try:
@@ -220,12 +269,13 @@ def open_session(folder: Path, mode: str) -> Generator[Session]:
 
 
 @contextmanager
-def open_scope(example_id: str, trial: int) -> Generator[Calls]:
+def open_scope(example_id: str, trial: int, timeout_s: float | None = None) -> Generator[Calls]:
     """A scope for what runs inside; see `replay.call_scope`."""
     session = _SESSION.get()
     if session is None and len(_ACTIVE) == 1:  # a thread that was started without the context
         session = _ACTIVE[0]
-    calls = Calls(example_id=example_id, trial=trial, session=session)
+    deadline = math.inf if timeout_s is None else monotonic() + timeout_s
+    calls = Calls(example_id=example_id, trial=trial, session=session, deadline=deadline)
     token = _CALLS.set(calls)
     try:
         yield calls
@@ -238,4 +288,6 @@ def open_scope(example_id: str, trial: int) -> Generator[Calls]:
         if calls.refusal is not None:
             raise calls.refusal
     finally:
+        for stream in tuple(calls.streams):
+            stream.abandon()
         _CALLS.reset(token)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from steelyard.core.errors import Corrupt
+from steelyard.core.files import write_atomically
 from steelyard.core.results import Usage
 
-__all__ = ["Recording", "Tape"]
+__all__ = ["KEPT_HEADERS", "Recording", "Tape"]
 
 _MAGIC = b"steelyard-recording 1 "
+KEPT_HEADERS = ("content-type", "content-encoding")
+"""The headers of an answer that a recording keeps: never one that could hold a key or lead elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,9 +66,13 @@ class Recording:
         if head[len(_MAGIC) :] != hashlib.sha256(rest).hexdigest().encode():
             raise ValueError("the checksum does not match")
         line, _, body = rest.partition(b"\n")
-        meta = json.loads(line)
+        try:
+            meta = json.loads(line)
+        except RecursionError:
+            raise ValueError("its head is nested too deeply") from None
         if meta["key"] != key:
-            raise ValueError(f"it is the recording of another request ({meta['key'][:12]})")
+            raise ValueError(f"it is the recording of another request ({str(meta['key'])[:12]})")
+        _check(meta)
         return cls(
             key=key,
             status=meta["status"],
@@ -76,6 +81,26 @@ class Recording:
             usage=Usage.from_json(meta["usage"]) if meta["usage"] is not None else None,
             about=meta["about"],
         )
+
+
+def _check(meta: Mapping[str, Any]) -> None:
+    # A checksum keeps accidents out; recordings that others hand us are held to what `to_bytes` can write.
+    if type(meta["status"]) is not int or not 200 <= meta["status"] < 300:
+        raise ValueError(f"its status is {str(meta['status'])[:20]}, and only successes are recorded")
+    for name, texts in (("headers", meta["headers"]), ("about", meta["about"])):
+        if not isinstance(texts, dict) or not all(isinstance(v, str) for v in texts.values()):
+            raise ValueError(f"its {name} are no texts by name")
+    if odd := sorted(set(meta["headers"]) - set(KEPT_HEADERS)):
+        raise ValueError(f"it has the header {odd[0][:40]!r}, which is never recorded")
+    if any("\r" in v or "\n" in v or not v.isascii() for v in meta["headers"].values()):
+        raise ValueError("a header of it is no header")
+    if (usage := meta["usage"]) is not None:
+        counts = [usage.get(k) for k in ("calls", "input_tokens", "output_tokens", "replayed")]
+        amounts = [usage.get("latency_s"), 0 if usage["cost_usd"] is None else usage["cost_usd"]]
+        if not all(type(n) is int and n >= 0 for n in counts) or not all(
+            type(n) in (int, float) and 0 <= n < float("inf") for n in amounts
+        ):
+            raise ValueError("its usage is no usage")
 
 
 class Tape:
@@ -103,9 +128,11 @@ class Tape:
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise Corrupt(path, f"it cannot be read ({error})", do="Look at the disk.") from None
         try:
             return Recording.from_bytes(data, key=key)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Corrupt(
                 path, str(error), do="Delete it and record again: --steelyard-lm=auto does both."
             ) from None
@@ -115,14 +142,8 @@ class Tape:
         path = self.path(recording.key)
         for folder in (self.folder, path.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")  # mode 0600
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(recording.to_bytes())
-            Path(name).replace(path)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
+        # Not synced: an answer that a power cut loses is only asked for again.
+        write_atomically(path, recording.to_bytes(), durable=False)
 
     def quarantine(self, key: str) -> Path:
         """Where a damaged file was moved to; the key has no recording then."""

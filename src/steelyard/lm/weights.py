@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
-import tempfile
 from importlib import metadata
 from pathlib import Path
 
 from steelyard.core.errors import InvalidFile, NotFound, SteelyardError
+from steelyard.core.files import write_atomically
 
 __all__ = ["SMOLLM2_DIGEST", "WeightsMissing", "fetch_smollm2", "find_weights", "weights_digest"]
 
@@ -101,10 +100,7 @@ def _read(cache: Path | None) -> dict[str, str]:
 def _write(cache: Path, value: dict[str, str]) -> None:
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        fd, name = tempfile.mkstemp(dir=cache.parent, prefix=cache.name)
-        with os.fdopen(fd, "w", encoding="utf-8") as file:
-            json.dump(value, file)
-        Path(name).replace(cache)
+        write_atomically(cache, json.dumps(value).encode(), durable=False)
     except OSError:
         return  # a read-only folder costs 0.3 s a start, nothing else
 

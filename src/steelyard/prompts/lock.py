@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from steelyard.core.canonical import JSON, short
 from steelyard.core.errors import Conflict, InvalidValue
+from steelyard.core.files import SHARED, replacing
 from steelyard.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -194,8 +195,6 @@ def lock_of(settings: Settings) -> Lock:
 
 def write_lock(path: Path, lock: Lock) -> None:
     """Write the file anew; at every moment the old one or the new one is there."""
-    import os
-
     from steelyard.prompts.lock_reader import read
     from steelyard.prompts.strict_yaml import dump
 
@@ -203,17 +202,11 @@ def write_lock(path: Path, lock: Lock) -> None:
     if path.is_file() and path.read_bytes() == data:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if read(part).to_json() != lock.to_json():
+    with replacing(path, mode=SHARED) as file:
+        file.write(data)
+        file.flush()
+        if read(Path(file.name)).to_json() != lock.to_json():
             raise InvalidValue("the lock does not read back as it was written", do="Report this as a bug.")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def bootstrap(lock: Lock, store: Store, *, names: tuple[str, ...] | None = None) -> list[Difference]:

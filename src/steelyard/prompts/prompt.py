@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from steelyard.core.canonical import JSON, canonical, digest, plain
 from steelyard.core.chat import ChatRequest
 from steelyard.core.errors import Corrupt, InvalidValue, SteelyardError
 from steelyard.core.ref import check_name
 from steelyard.prompts.checks import check_messages, check_variables, nearest
+from steelyard.prompts.filling import compiled, compiled_plain, shower, sure_types
 from steelyard.prompts.order import order_of, reordered
-from steelyard.prompts.template import parse, to_text
 from steelyard.prompts.variable import REQUIRED, Variable
+
+if TYPE_CHECKING:
+    from langchain_core.prompts import ChatPromptTemplate
 
 __all__ = ["Prompt", "Syntax"]
 
@@ -172,15 +175,39 @@ class Prompt:
             InvalidValue: a variable is missing, unknown or of the wrong type; or a Jinja template goes over
                 its limits of size, steps or time.
         """
-        values = self._values(variables)
+        ready = self._ready
+        values = ready.values(variables)
         return ChatRequest(
-            messages=tuple(fill(values) for fill in self._compiled[0]),
+            messages=tuple([fill(values) for fill in ready.messages]),
             model=self.model,
-            parameters=dict(self.parameters),
-            tools=tuple(fill(values) for fill in self._compiled[1]),
-            response_format=self._compiled[2](values) if self._compiled[2] else None,
-            prompt=f"{self.name}@{self.digest}",
+            parameters=ready.parameters(values),
+            tools=tuple([fill(values) for fill in ready.tools]) if ready.tools else (),
+            response_format=ready.response_format(values) if ready.response_format is not None else None,
+            prompt=ready.ref,
         )
+
+    def to_langchain(self) -> ChatPromptTemplate:
+        """The messages as LangChain's `ChatPromptTemplate`; defaults become partial variables.
+
+        Everything else is in `langchain_options()`: `prompt.to_langchain() | model.bind(**options)`.
+
+        Raises:
+            InvalidValue: LangChain's templates cannot express it; the sentence names what.
+            MissingExtra: LangChain is not installed.
+        """
+        from steelyard.prompts.foreign.manifest_writer import chat_prompt
+
+        return chat_prompt(self)
+
+    def langchain_options(self) -> dict[str, JSON]:
+        """Model, parameters, tools and response format, as arguments of a LangChain chat model's `bind`.
+
+        Raises:
+            InvalidValue: tools or response format hold variables: take `render(...).options()` instead.
+        """
+        from steelyard.prompts.foreign.manifest_writer import options
+
+        return options(self)
 
     def to_text(self) -> str:
         """The prompt for people to read and to compare: messages first, then what else counts."""
@@ -210,82 +237,57 @@ class Prompt:
         return "\n".join(lines).rstrip() + "\n"
 
     # -- inside -----------------------------------------------------------------------------------
-    def _values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        declared = self.variables
-        for name in given:
-            if name not in declared:
-                raise _unknown(self, name)
+    @cached_property
+    def _ready(self) -> _Ready:
+        return _Ready(self)
+
+
+class _Ready:
+    """The prompt with all that rendering needs worked out once."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self._prompt, syntax = prompt, prompt.syntax
+        self.ref = f"{prompt.name}@{prompt.digest}"
+        self.messages = [compiled(m, syntax) for m in prompt.messages]
+        self.tools = [compiled(t, syntax) for t in prompt.tools]
+        self.parameters = compiled_plain(prompt.parameters)
+        format_ = prompt.response_format
+        self.response_format = compiled(format_, syntax) if format_ is not None else None
+        self._declared = prompt.variables.keys()
+        self._plan = [
+            (name, v.default, sure_types(v), v.accepts, shower(v, syntax))
+            for name, v in prompt.variables.items()
+        ]
+
+    def values(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What each variable is filled in with, checked."""
+        if not given.keys() <= self._declared:
+            raise _unknown(self._prompt, next(name for name in given if name not in self._declared))
         out: dict[str, Any] = {}
-        for name, variable in declared.items():
-            value = given.get(name, variable.default)
-            if value is REQUIRED:
-                raise InvalidValue(
-                    f"prompt {self.name!r} lacks a value for its variable {name!r} ({variable.type})",
-                    do=f"Hand it in: render({name}=...).",
-                )
-            if not variable.accepts(value):
-                raise InvalidValue(
-                    f"variable {name!r} of prompt {self.name!r} is {variable.type}, not {_type(value)}",
-                    do=f"Hand in a value of type {variable.type}.",
-                )
-            out[name] = value
+        for name, default, sure, accepts, show in self._plan:
+            value = given.get(name, default)
+            if type(value) not in sure and (value is REQUIRED or not accepts(value)):
+                raise _unfit(self._prompt, name, value)
+            out[name] = show(value)
         return out
 
-    @cached_property
-    def _compiled(self) -> tuple[list[_Fill], list[_Fill], _Fill | None]:
-        """What builds the messages, tools and response format from the values."""
-        text = _jinja_text if self.syntax == "jinja" else _default_text
-        return (
-            [_compile(m, text) for m in self.messages],
-            [_compile(t, text) for t in self.tools],
-            _compile(self.response_format, text) if self.response_format is not None else None,
-        )
 
-
-_Fill = Callable[[Mapping[str, Any]], Any]
 _KEYS = frozenset(
     ("format", "syntax", "messages", "variables", "model", "parameters", "tools", "response_format")
 )
 
 
-def _compile(value: JSON, text: Callable[[str], _Fill | str]) -> _Fill:
-    """What gives a fresh copy of a JSON value with its texts filled in."""
-    if isinstance(value, str):
-        made = text(value)
-        return made if callable(made) else (lambda _: made)
-    if isinstance(value, dict):
-        members = [(k, _compile(v, text)) for k, v in cast("dict[str, JSON]", value).items()]
-        return lambda values: {k: fill(values) for k, fill in members}
-    if isinstance(value, list):
-        items = [_compile(v, text) for v in cast("list[JSON]", value)]
-        return lambda values: [fill(values) for fill in items]
-    return lambda _: value
-
-
-def _default_text(source: str) -> _Fill | str:
-    segments = parse(source)
-    if not any(s.variable for s in segments):
-        return "".join(s.text for s in segments)
-    parts = [(s.text, s.variable) for s in segments]
-
-    def fill(values: Mapping[str, Any]) -> str:
-        return "".join([_shown(values[text]) if variable else text for text, variable in parts])
-
-    return fill
-
-
-def _jinja_text(source: str) -> _Fill | str:
-    if "{" not in source:
-        return source
-    from steelyard.prompts.sandbox import JinjaTemplate, plain_value
-
-    template = JinjaTemplate(source)
-    names = template.names
-    return lambda values: template.render({k: plain_value(plain(values[k])) for k in names})
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else to_text(plain(value))
+def _unfit(prompt: Prompt, name: str, value: Any) -> InvalidValue:
+    wanted = prompt.variables[name].type
+    if value is REQUIRED:
+        return InvalidValue(
+            f"prompt {prompt.name!r} lacks a value for its variable {name!r} ({wanted})",
+            do=f"Hand it in: render({name}=...).",
+        )
+    return InvalidValue(
+        f"variable {name!r} of prompt {prompt.name!r} is {wanted}, not {_type(value)}",
+        do=f"Hand in a value of type {wanted}.",
+    )
 
 
 def _type(value: object) -> str:

@@ -16,7 +16,7 @@ from steelyard.core.canonical import JSON
 from steelyard.core.errors import InvalidFile
 from steelyard.prompts.template import Where
 
-__all__ = ["MAX_BYTES", "Document", "dump", "read_yaml"]
+__all__ = ["MAX_BYTES", "Document", "dump", "dump_ordered", "read_yaml"]
 
 MAX_BYTES = 1_000_000
 _MAX_NODES = 50_000
@@ -137,6 +137,11 @@ def read_yaml(path: Path, data: bytes | None = None, *, scale: int = 1) -> Docum
 def dump(value: JSON) -> str:
     """The value as YAML that `read_yaml` reads back: sorted keys, text of several lines as blocks."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=100_000, indent=2)
+
+
+def dump_ordered(value: JSON) -> str:
+    """The value as `dump` writes it, keys in their own order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100_000, indent=2)
 
 
 def _text(path: Path, data: bytes, most: int) -> str:

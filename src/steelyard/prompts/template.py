@@ -1,6 +1,7 @@
 """Templates: `{{ name }}` substitution and nothing else. What Jinja adds is in `prompts.sandbox`.
 
-A single brace is text, so JSON and code need no escaping; `{{ '{{' }}` writes two braces (as in Jinja).
+A single brace is text, so JSON and code need no escaping; `{{ '{{' }}` writes two braces (as in Jinja), and
+`{{ '{' }}` one, where it would otherwise touch the braces of a variable.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Where: TypeAlias = tuple[str | int, ...]
 
 VARIABLE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _TAG = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
-_LITERALS = {"'{{'": "{{", '"{{"': "{{", "'}}'": "}}", '"}}"': "}}"}
+_LITERALS = {"'{{'": "{{", '"{{"': "{{", "'}}'": "}}", '"}}"': "}}", "'{'": "{", '"{"': "{"}
 
 
 class Fault(InvalidValue):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from steelyard.core.canonical import digest, short
 from steelyard.core.clock import stamp
@@ -13,6 +13,7 @@ from steelyard.gates.verdict import OUTCOMES
 from steelyard.prompts.files import read_working
 from steelyard.prompts.lock import Lock, bootstrap, lock_of, whoami
 from steelyard.prompts.push import register
+from steelyard.release.environments import skipped
 from steelyard.release.locking import gates_from_ledger, relock
 from steelyard.release.rule import Standing, newest, weigh_evidence
 from steelyard.store import EvidenceInfo, Kind, LedgerEntry, Store
@@ -38,7 +39,8 @@ def promote(
 
     Every gate that is required for the alias (in the lock, else by the ledger's last evidence) must have
     passed for that very digest, by the required policy, against the version that the alias stands at now;
-    the newest decided evidence of each gate counts.
+    the newest decided evidence of each gate counts. An alias that is one of `settings.environments` takes
+    only what stands at the environment before it.
 
     Args:
         store: The store.
@@ -62,7 +64,8 @@ def promote(
     lock = lock_of(settings) if kind == "prompt" else Lock()
     bootstrap(lock, store, names=(name,))
     candidate = target_digest(store, settings, name, to, kind=kind)
-    current = store.aliases(kind, name).get(alias)
+    aliases = store.aliases(kind, name)
+    current = aliases.get(alias)
     what = f"promoting {name}@{short(candidate)} to {alias!r}"
     if current == candidate:
         raise Refused(what, because="it is there already", do="Nothing is left to do.")
@@ -74,6 +77,9 @@ def promote(
     if current is not None:
         standing = weigh_evidence(candidate, alias=alias, current=current, required=required, evidence=found)
     if not force:
+        before = skipped(candidate, alias, aliases, settings.environments)
+        if before is not None:
+            raise _skips(what, name, before, aliases, settings)
         if current is None:
             raise Refused(
                 what,
@@ -130,6 +136,17 @@ def target_digest(
             raise NotFound("alias", to.alias, existing=aliases, where=f"{kind} {name!r}")
         return aliases[to.alias]
     return store.version(kind, name, to.version or to.digest or "").digest
+
+
+def _skips(what: str, name: str, environment: str, aliases: Mapping[str, str], settings: Settings) -> Refused:
+    order = " → ".join(settings.environments)
+    at = short(aliases[environment]) if environment in aliases else "absent"
+    return Refused(
+        what,
+        because=f"it skips {environment!r}, which is {'at ' if environment in aliases else ''}{at} ({order})",
+        do=f"Promote it there first: steelyard prompts promote {name} --alias {environment}; "
+        "or override it: --force --reason '...'.",
+    )
 
 
 def _policy(required: dict[str, str]) -> str:

@@ -10,6 +10,7 @@ from steelyard.report.text import cut, markdown_block, markdown_code, markdown_t
 from steelyard.report.words import (
     WORDS,
     counts_line,
+    creep_lines,
     finding_words,
     guarantee,
     interval,
@@ -100,6 +101,7 @@ def _details(gate: GateReport) -> list[str]:
     lines += [
         f"* {_EMOJI[f.outcome]} {_text(f.sentence)} {_text(f.advice)}".rstrip() for f in verdict.findings
     ]
+    lines += [f"* {_EMOJI[said]} {_text(text)}" for text, said in creep_lines(gate)]
     lines += ["", f"Weighed: {_text(versus(gate))}.", ""]
     for trouble in troubles(gate):
         message = cut(trouble.messages[0][0], _NAME)[0]

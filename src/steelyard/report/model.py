@@ -8,9 +8,26 @@ from typing import Any
 
 from steelyard.core.canonical import JSON
 from steelyard.core.results import Scores
-from steelyard.gates.verdict import OUTCOMES, Outcome, Verdict, worst
+from steelyard.gates.verdict import OUTCOMES, Finding, Outcome, Verdict, worst
 
-__all__ = ["GateReport", "SessionReport"]
+__all__ = ["Creep", "GateReport", "SessionReport"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Creep:
+    """How the candidate stands against a version of long ago; advice, not part of the verdict.
+
+    Attributes:
+        alias: The alias of that version.
+        subject: Digest it stands at.
+        findings: One a relative requirement of the gate, against that version.
+        reason: Why there is nothing to compare, a sentence; None if there is.
+    """
+
+    alias: str
+    subject: str
+    findings: tuple[Finding, ...] = ()
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +53,7 @@ class GateReport:
         seconds: Wall seconds of the gate.
         advisory: Rows reported and not gated, by a name such as `"language=ja"`; None where none ran.
         plan_sentence: What the plan said beforehand: the chance to pass and the smallest effect seen.
+        creep: The change since the anchor; None where no anchor is set.
         error: Why the gate could not be decided at all, in words.
     """
 
@@ -56,6 +74,7 @@ class GateReport:
     seconds: float = 0.0
     advisory: Mapping[str, Scores | None] = field(default_factory=dict[str, Scores | None])
     plan_sentence: str | None = None
+    creep: Creep | None = None
     error: str | None = None
 
     @property

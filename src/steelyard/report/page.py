@@ -11,7 +11,7 @@ from urllib.parse import quote
 from steelyard.gates.verdict import Outcome
 from steelyard.report.markup import Markup, el
 from steelyard.report.model import GateReport, SessionReport
-from steelyard.report.page_findings import findings, guarantee_note
+from steelyard.report.page_findings import creep, findings, guarantee_note
 from steelyard.report.page_lineage import lineage
 from steelyard.report.page_rows import changed, cost, prompt_diff, slices, trouble
 from steelyard.report.pictures import icon, mark
@@ -140,6 +140,7 @@ def _gate(gate: GateReport, place: int, *, many: bool) -> Markup:
         _hero(gate),
         findings(gate),
         guarantee_note(gate),
+        creep(gate),
         [changed(gate, alias) for alias in gate.baselines] or None,
         changed(gate, None) if not any(s is not None for s in gate.baselines.values()) else None,
         trouble(gate),

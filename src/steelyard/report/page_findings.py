@@ -9,6 +9,7 @@ from steelyard.report.model import GateReport
 from steelyard.report.pictures import icon, interval_picture
 from steelyard.report.words import (
     WORDS,
+    creep_lines,
     finding_words,
     guarantee,
     interval,
@@ -19,7 +20,7 @@ from steelyard.report.words import (
     shown,
 )
 
-__all__ = ["findings", "guarantee_note"]
+__all__ = ["creep", "findings", "guarantee_note"]
 
 _METHODS = {
     "tango": "Tango score interval (paired, yes/no)",
@@ -35,6 +36,23 @@ def findings(gate: GateReport) -> Markup | None:
     """A card a requirement, in the policy's order; None without any."""
     cards = [_card(gate, finding) for finding in gate.verdict.findings]
     return el("section", el("h3", "Requirements"), cards, cls="findings") if cards else None
+
+
+def creep(gate: GateReport) -> Markup | None:
+    """The change since the anchor: advice beside the verdict; None without an anchor."""
+    lines = creep_lines(gate)
+    if not lines:
+        return None
+    return el(
+        "section",
+        el("h3", "Creep"),
+        el(
+            "p",
+            "Advice, not part of the verdict: small losses that each were within a margin add up.",
+            cls="note",
+        ),
+        el("ul", [el("li", icon(said, 18), " ", text) for text, said in lines], cls="creep"),
+    )
 
 
 def guarantee_note(gate: GateReport) -> Markup | None:

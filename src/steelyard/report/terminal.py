@@ -12,6 +12,7 @@ from steelyard.report.words import (
     ICONS,
     WORDS,
     counts_line,
+    creep_lines,
     finding_words,
     inequality,
     interval,
@@ -92,6 +93,9 @@ def _gate(gate: GateReport, pen: _Pen) -> list[str]:
     if not gate.verdict.findings and not reasons:
         lines += pen.wrapped(gate.verdict.sentence, "    ")
     lines += _findings(gate, pen)
+    for text, said in creep_lines(gate):
+        code = _COLOURS["fail"] if said == "fail" else "2"
+        lines += [pen.paint(line, code) for line in pen.wrapped(text, "  ")]
     lines += _troubles(gate, pen)
     lines += _changes(gate, pen)
     return lines

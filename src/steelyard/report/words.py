@@ -12,6 +12,7 @@ __all__ = [
     "ICONS",
     "WORDS",
     "counts_line",
+    "creep_lines",
     "finding_words",
     "guarantee",
     "inequality",
@@ -165,6 +166,28 @@ def finding_words(finding: Finding) -> str:
     if finding.method == "identical":
         return "identical to it"
     return _SHORT_WORDS[finding.requirement.kind][finding.outcome]
+
+
+def creep_lines(gate: GateReport) -> list[tuple[str, Outcome]]:
+    """The change since the anchor, a line a metric, each with what the comparison says; empty without one."""
+    creep = gate.creep
+    if creep is None:
+        return []
+    head = f"Since {creep.alias} ({short(creep.subject)})"
+    if creep.reason is not None or not creep.findings:
+        return [(f"{head}: not compared. {creep.reason or ''}".rstrip(), "unmeasurable")]
+    lines: list[tuple[str, Outcome]] = []
+    for finding in creep.findings:
+        name = f"{head}: {finding.requirement.metric}"
+        if finding.method == "identical":
+            text = f"{name} unchanged, the candidate is that version"
+        elif finding.estimate is None:
+            text = f"{name} not compared. {finding.sentence}"
+        else:
+            moved = " ".join(filter(None, (shown(finding, finding.estimate), interval(finding))))
+            text = f"{name} {moved}, {finding_words(finding)} ({limit_words(finding)})"
+        lines.append((text, finding.outcome))
+    return lines
 
 
 def guarantee(verdict: Verdict) -> str:

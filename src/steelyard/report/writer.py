@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from steelyard.core.canonical import JSON, canonical
+from steelyard.core.files import SHARED, write_atomically
 from steelyard.report.markdown import to_markdown
 from steelyard.report.model import SessionReport
 from steelyard.report.page import to_html
@@ -52,18 +51,5 @@ def write_report(session: SessionReport, folder: Path) -> Path:
 
 
 def _replace(path: Path, text: str) -> Path:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files that only their owner reads; a report is for colleagues.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_atomically(path, text.encode("utf-8"), mode=SHARED)  # a report is for colleagues
     return path

@@ -1,6 +1,7 @@
 """Evaluators: plain values that score one row. Factories record their arguments; functions are decorated."""
 
 from steelyard.evals.evaluators.base import Evaluator, Sample
+from steelyard.evals.evaluators.foreign import adapt
 from steelyard.evals.evaluators.function import evaluator
 from steelyard.evals.evaluators.judge import judge
 from steelyard.evals.evaluators.resources import cost, latency, output_tokens
@@ -17,6 +18,7 @@ __all__ = [
     "EVALUATORS",
     "Evaluator",
     "Sample",
+    "adapt",
     "contains",
     "cost",
     "evaluator",

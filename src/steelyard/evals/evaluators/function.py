@@ -48,17 +48,29 @@ class FunctionEvaluator:
         """What the function returns: it stays a function that can be called and tested."""
         return self.function(*args, **kwargs)
 
+    @property
+    def is_async(self) -> bool:
+        """Whether calling the function gives an awaitable."""
+        return _is_async(self.function)
+
     async def evaluate(self, sample: Sample) -> tuple[Score, ...]:
         """The scores of one row, one a metric; a wrong return is an error, never a value."""
-        arguments = {name: getattr(sample, name) for name in self.needs}
-        if _is_async(self.function):
-            result = await cast("Awaitable[object]", self.function(**arguments))
-        else:
-            threads = DaemonThreads()
-            try:
-                result = await threads.call(lambda: self.function(**arguments))
-            finally:
-                threads.close()
+        if self.is_async:
+            return self._scored(await cast("Awaitable[object]", self.function(**self._arguments(sample))))
+        threads = DaemonThreads()
+        try:
+            return await threads.call(lambda: self.evaluate_now(sample))
+        finally:
+            threads.close()
+
+    def evaluate_now(self, sample: Sample) -> tuple[Score, ...]:
+        """The scores by a sync function, in the thread that calls."""
+        return self._scored(self.function(**self._arguments(sample)))
+
+    def _arguments(self, sample: Sample) -> dict[str, Any]:
+        return {name: getattr(sample, name) for name in self.needs}
+
+    def _scored(self, result: object) -> tuple[Score, ...]:
         if len(self.metrics) == 1:
             only = self.metrics[0]
             if isinstance(result, Mapping) and set(cast("Mapping[str, Any]", result)) == {only.name}:

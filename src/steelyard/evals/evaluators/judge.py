@@ -15,6 +15,7 @@ from steelyard.core.errors import InvalidValue, NotFound
 from steelyard.core.score import Direction, Metric, Score
 from steelyard.evals.evaluators.base import Sample, failed
 from steelyard.evals.evaluators.fields import reference_at
+from steelyard.lm.opening import as_lm
 
 if TYPE_CHECKING:
     from steelyard.lm.protocol import LM
@@ -40,12 +41,14 @@ class Judge:
         prompt: What it is asked; it takes any of `inputs`, `outputs`, `reference_outputs`, `metadata`.
         choices: The labels it may answer, and what each is worth.
         lm: The model that answers, None until it is bound.
+        asks: The name of the model to bind, `"openai:gpt-5"`; None for the gate's own.
     """
 
     metric: Metric
     prompt: Prompt
     choices: Mapping[str, float]
     lm: LM | None = field(default=None, repr=False)
+    asks: str | None = None
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -147,7 +150,7 @@ def judge(
     name: str | None = None,
     choices: Mapping[str, float] | None = None,
     direction: Direction = "higher",
-    lm: LM | None = None,
+    lm: Any = None,
 ) -> Judge:
     """A judge.
 
@@ -158,7 +161,8 @@ def judge(
         name: The metric's name; the last part of the prompt's if left out.
         choices: The labels and what each is worth; `{"yes": 1, "no": 0}` if left out.
         direction: Whether higher or lower is better.
-        lm: The model that answers; the gate's if left out.
+        lm: The model that answers: its name (`"openai:gpt-5"`), an `LM` or a LangChain chat model; the
+            gate's if left out.
 
     Raises:
         NotFound: no such prompt. InvalidFile: its file cannot be used.
@@ -187,7 +191,9 @@ def judge(
         low=min(worth.values()),
         high=max(worth.values()),
     )
-    return Judge(metric=metric, prompt=asked, choices=worth, lm=lm)
+    if lm is None or isinstance(lm, str):
+        return Judge(metric=metric, prompt=asked, choices=worth, asks=lm)
+    return Judge(metric=metric, prompt=asked, choices=worth, lm=as_lm(lm))
 
 
 def _load(name: str) -> Prompt:
