@@ -133,6 +133,23 @@ def test_an_alias_set_in_mlflow_moves_nothing_and_is_mended(store, client):
     assert dict(store._backend.registry.get_registered_model(name).aliases) == {"theirs": 2}
 
 
+def test_a_move_that_mlflow_does_not_show_yet_has_taken_effect(store, client, monkeypatch):
+    """Two who set one alias's row at one moment: MLflow refuses one of them, whose move is in the ledger."""
+    name, a = fresh(), digest("a")
+    store.register("prompt", name, digest=a, content={})
+
+    def clash(*_):
+        raise mlflow.exceptions.MlflowException("UNIQUE constraint failed: registered_model_aliases")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store._aliases, "_set", clash)
+        assert store.move_alias(move(name, None, a)).number == 1
+        assert store.aliases("prompt", name) == {"production": a}
+    assert store.drift("prompt", name)
+    assert store.aliases("prompt", name) == {"production": a}
+    assert store.drift("prompt", name) == []
+
+
 def test_what_was_edited_in_mlflow_is_told(store, client):
     name = fresh()
     store.register("prompt", name, digest=digest("a"), content={"template": "a"})

@@ -6,6 +6,7 @@ by alias through MLflow; a crash may leave one behind, and the next look at the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import uuid
@@ -41,7 +42,7 @@ class Aliases:
         """Digest by alias; MLflow's own aliases are mended on the way."""
         ledger = self._ledger(kind, name)
         if ledger.moves:
-            self._project(kind, name, ledger)
+            self._show(kind, name, ledger)
         return {alias: digest for alias, (digest, _) in sorted(ledger.state.items())}
 
     def history(self, kind: Kind, name: str, alias: str | None) -> list[LedgerEntry]:
@@ -63,7 +64,7 @@ class Aliases:
             if stood == entry.before:  # so it was the deletion of the target that came first
                 raise not_found(kind, name, entry.after or "", self._versions.all(kind, name))
             raise _conflict(entry, stood)
-        self._project(kind, name, ledger)
+        self._show(kind, name, ledger)
         return ledger.moves[written]
 
     def delete(self, version: Version) -> None:
@@ -185,6 +186,13 @@ class Aliases:
         return replay(lines)
 
     # -- MLflow's own aliases -----------------------------------------------------------------------
+    def _show(self, kind: Kind, name: str, ledger: Ledger) -> None:
+        """Set MLflow's aliases to the ledger's, as far as that can be done now."""
+        # The move took effect with its line; whoever may only read, or meets another who writes the same row
+        # at the same moment, must not be told that it failed. The next look mends what is behind.
+        with contextlib.suppress(Exception):
+            self._project(kind, name, ledger)
+
     def _project(self, kind: Kind, name: str, ledger: Ledger) -> None:
         """Set MLflow's aliases to the ledger's; aliases that the ledger never saw are left alone."""
         at, client = base_name(kind, name), self._backend.registry
