@@ -93,19 +93,24 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def _datasets(config: pytest.Config) -> Path | None:
-    """The folder of datasets of a Steelyard project, where it holds nothing but data."""
-    files = [folder / "pyproject.toml" for folder in (config.rootpath, *config.rootpath.parents)]
-    if not any(b"[tool.steelyard" in file.read_bytes() for file in files if file.is_file()):
-        return None
-    from steelyard.core.errors import SteelyardError
-    from steelyard.core.settings import load_settings
+    """The folder of datasets that `pyproject.toml` names, where it holds nothing but data.
 
-    try:
-        settings = load_settings(config.rootpath)
-    except SteelyardError:
-        return None  # whoever needs the settings says what is wrong with them
-    datasets = settings.datasets.resolve()
-    return None if settings.evals.resolve().is_relative_to(datasets) else datasets
+    Read here and not by `core.settings`, so that a session without gates imports nothing of ours.
+    """
+    import tomllib
+
+    for root in (config.rootpath, *config.rootpath.parents):
+        file = root / "pyproject.toml"
+        if not file.is_file() or b"[tool.steelyard" not in (data := file.read_bytes()):
+            continue
+        try:
+            table: Any = tomllib.loads(data.decode("utf-8"))["tool"]["steelyard"]
+            datasets = (root / table.get("datasets", "evals/datasets")).resolve()
+            evals = (root / table.get("evals", "evals")).resolve()
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None  # whoever needs the settings says what is wrong with them
+        return None if evals.is_relative_to(datasets) else datasets
+    return None
 
 
 def eval_session(config: pytest.Config) -> EvalSession | None:
