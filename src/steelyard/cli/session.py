@@ -199,10 +199,12 @@ class EvalSession:
         self._tell(line, final or not self._live)
 
     def _tell(self, text: str, final: bool) -> None:
-        from steelyard.report.text import no_commands, one_line
+        from steelyard.report.text import no_commands, visible
 
         if self._show is not None:
-            self._show(no_commands(one_line(text)), final)  # names of gates and datasets are anybody's text
+            self._show(
+                no_commands(visible(text).replace("\n", " ⏎ ")), final
+            )  # names of gates and datasets are anybody's text
 
     def summary(self, reporter: Any) -> None:
         """Write the summary and the report at the end of a pytest run."""
