@@ -3,13 +3,7 @@
 import asyncio
 import datetime as dt
 import itertools
-import os
-import shutil
-import subprocess
-import sys
-import textwrap
 import time
-from pathlib import Path
 
 import pytest
 
@@ -104,35 +98,3 @@ def test_look_and_order_come_from_the_ledger_and_not_from_the_clock(jumping, tmp
     assert [e.after for e in history] == digests
     assert [e.when for e in history] != sorted(e.when for e in history)
     assert store.aliases("prompt", "p") == {"production": digests[-1]}
-
-
-@pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed")
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("shift", ["+1d", "-1d", "+0 x1000"])
-def test_a_real_process_whose_clock_is_shifted(shift, tmp_path):
-    (tmp_path / "pyproject.toml").write_text("[tool.steelyard]\n")
-    script = tmp_path / "run.py"
-    script.write_text(
-        textwrap.dedent("""
-        from steelyard import Dataset, Example, Gate, at_least, evaluator
-        from steelyard.core.settings import load_settings
-        from steelyard.evals.gate import run_gate
-        from steelyard.evals.workspace import Workspace
-        from steelyard.store.memory import MemoryStore
-        @evaluator(name="m")
-        def fine(outputs): return 1.0
-        def task(inputs): return 1
-        data = Dataset(name="d", examples=tuple(Example(id=f"e{i}", inputs={"i": i}) for i in range(60)))
-        with Workspace(load_settings(), store=MemoryStore()) as w:
-            gate = Gate(task=task, name="g", dataset=data, evaluators=[fine], require=[at_least("m", 0.2)])
-            print(run_gate(gate, w).outcome)
-    """)
-    )
-    env = {
-        **os.environ,
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "PYTHONPATH": str(Path(clock.__file__).parents[2]),
-    }
-    done = subprocess.run(["faketime", "-f", shift, sys.executable, str(script)], cwd=tmp_path, env=env,
-                          capture_output=True, text=True, timeout=100)  # fmt: skip
-    assert done.stdout.strip() == "pass", done.stderr[-2000:]

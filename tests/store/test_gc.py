@@ -15,7 +15,8 @@ from filelock import FileLock
 from steelyard.cli.main import main
 from steelyard.core.canonical import digest
 from steelyard.core.clock import utc_now
-from steelyard.core.errors import InvalidValue, NotFound, Refused
+from steelyard.core.errors import InvalidFile, NotFound, Refused
+from steelyard.core.results import Identity
 from steelyard.core.settings import load_settings
 from steelyard.evidence import EvidenceWriter
 from steelyard.store import open_store
@@ -25,6 +26,7 @@ from steelyard.store.retention import Retention, alone, plan, sweep
 from steelyard.testing.store_parts import evidence_of, move, run_of
 
 NOW = utc_now()
+IDENTITY = Identity(task="sha256:1", dataset="sha256:2", dataset_name="", evaluators={}, metrics=()).to_json()
 RULES = Retention(evidence_days=90, keep_last=1, replay_days=30, incomplete_days=7)
 
 
@@ -40,7 +42,7 @@ def _age(path, days):
 
 def _sealed(home, number, days, store=None, **changes):
     """A bundle here, as old as said, and in the store if one is given."""
-    writer = EvidenceWriter(home / "evidence" / _id(number, days), {"identity": {}, "planned": []})
+    writer = EvidenceWriter(home / "evidence" / _id(number, days), {"identity": IDENTITY, "planned": []})
     bundle = writer.seal(b"{}")
     if store is not None:
         created = f"{NOW - timedelta(days=days):%Y-%m-%dT%H:%M:%S}.000Z"
@@ -111,7 +113,7 @@ def test_copies_recordings_and_runs_that_did_not_end(tmp_path):
     locked_only_here = _sealed(home, 3, 100)
     only_here = _sealed(home, 4, 100)
     for number, days in ((5, 8), (6, 6), (7, 100)):
-        writer = EvidenceWriter(home / "evidence" / _id(number, days), {"identity": {}, "planned": []})
+        writer = EvidenceWriter(home / "evidence" / _id(number, days), {"identity": IDENTITY, "planned": []})
         writer.close()
         _age(writer.folder, days)
     resumed = home / "evidence" / _id(7, 100)
@@ -229,7 +231,7 @@ def test_killed_in_the_middle_the_next_one_takes_the_rest(tmp_path):
     killed.kill()
     killed.communicate()
     left = {p.name for p in (home / "evidence").iterdir()}
-    assert left - {f".gc-{i}" for i in ids} <= set(ids)
+    assert left - {".open"} - {f".gc-{i}" for i in ids} <= set(ids)  # .open: the claims of runs under way
     for name in left & set(ids):
         assert (home / "evidence" / name / "seal.json").is_file()  # whole, or aside
     done = subprocess.run([sys.executable, "-c", KILLED, str(home)], check=True, capture_output=True)
@@ -279,5 +281,5 @@ def test_the_command_shows_first_and_deletes_when_told(tmp_path, empty_sqlite, m
 )
 def test_rules_that_are_none_are_told(tmp_path, text):
     (tmp_path / "pyproject.toml").write_text(f"[tool.steelyard]\nretention = {text}\n")
-    with pytest.raises(InvalidValue, match="retention"):
+    with pytest.raises(InvalidFile, match="retention"):
         load_settings(tmp_path, environ={})

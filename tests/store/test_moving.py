@@ -15,6 +15,7 @@ import pytest
 from steelyard.cli.main import main
 from steelyard.core.canonical import digest
 from steelyard.core.errors import Corrupt, InvalidFile, InvalidValue, Refused
+from steelyard.core.results import Identity
 from steelyard.core.settings import load_settings
 from steelyard.evidence import EvidenceWriter
 from steelyard.store import open_store
@@ -25,10 +26,12 @@ from steelyard.store.moving import export_store, import_store
 from steelyard.testing.store_parts import contents, evidence_of, move, run_of
 from steelyard.testing.store_servers import MlflowServer
 
+IDENTITY = Identity(task="sha256:1", dataset="sha256:2", dataset_name="", evaluators={}, metrics=()).to_json()
+
 
 def sealed(folder, evidence_id):
     """A real bundle, as far as a store cares."""
-    writer = EvidenceWriter(folder / evidence_id, {"identity": {}, "planned": [], "note": evidence_id})
+    writer = EvidenceWriter(folder / evidence_id, {"identity": IDENTITY, "planned": [], "note": evidence_id})
     return writer.seal(b'{"outcome":"pass"}')
 
 
@@ -317,7 +320,7 @@ def test_archives_that_swell_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"no archive", gzip.compress(b"no tar"), gzip.compress(b"x" * 2000)[:40]]
+    "data", [b"", b"no archive", gzip.compress(b"no tar", mtime=0), gzip.compress(b"x" * 2000)[:40]]
 )
 def test_what_is_no_archive_is_told(tmp_path, data):
     (tmp_path / "x.tar.gz").write_bytes(data)
