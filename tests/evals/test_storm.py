@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
 import random
 import signal
@@ -120,8 +121,9 @@ def test_a_kill_storm_loses_no_row_repeats_none_and_ends_in_the_same_verdict(tmp
     expected = EvidenceBundle.open(whole / ".steelyard" / "evidence" / evidence_id).verdict_bytes
     assert outcome == "pass"
     chance = random.Random(20261125)
-    killed = 0
-    for point in range(POINTS):
+    killed, points = 0, itertools.count()
+    while killed < POINTS:
+        point = next(points)
         folder = begin(tmp_path, f"point-{point}")
         evidence = folder / ".steelyard" / "evidence"
         provider.asked.clear()
@@ -163,4 +165,3 @@ def test_a_kill_storm_loses_no_row_repeats_none_and_ends_in_the_same_verdict(tmp
         resumed = len(bundle.manifest["provenance"].get("resumed", ()))
         again = sum(n - 1 for n in calls.values())
         assert again <= CONCURRENCY * (resumed + 1), "more calls were repeated than can have been in flight"
-    assert killed >= POINTS // 2

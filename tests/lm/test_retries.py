@@ -313,7 +313,8 @@ def test_random_failures_end_as_answers_or_as_errors_with_their_cause(tmp_path):
         assert len(failed) + sum(c.usage.calls for c in logs) == count
         assert {e.kind for e in failed} <= {"provider", "timeout", "transport"}
         assert len(server.calls) <= sum(len(c.log) for c in logs)
-        assert max(len(c.log) for c in logs) <= 6
+        assert 2 <= max(len(c.log) for c in logs) <= 6  # some were tried again
+        assert len(server.calls) > count
 
 
 # -- a refused credential --------------------------------------------------------------------------

@@ -271,11 +271,3 @@ def test_a_row_that_looks_like_a_serialised_secret_stays_data(monkeypatch: pytes
 def test_a_name_that_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidValue, match="is no valid prompt name"):
         Prompt(name=name, messages=({"role": "user", "content": "x"},))
-
-
-def test_rendering_is_fast() -> None:
-    import timeit
-
-    prompt = one("Hello {{ x }}, " * 20, {"x": Variable()})
-    prompt.render(x="a")
-    assert min(timeit.repeat(lambda: prompt.render(x="a"), number=200, repeat=5)) / 200 < 0.001

@@ -31,15 +31,8 @@ def test_every_row_has_a_test_that_exists(row):
     assert ROWS[row]
     for named in ROWS[row]:
         file, _, test = named.partition("::")
-        if not (TESTS / file).is_file() and file in MAP.PENDING:
-            continue
         found = names_in(TESTS / file)
         assert (test in found) if test else found, f"{named} does not exist"
-
-
-def test_nothing_is_pending():
-    if missing := sorted(file for file in MAP.PENDING if not (TESTS / file).is_file()):
-        pytest.skip(f"still to come from other branches: {', '.join(missing)}")
 
 
 def test_the_page_and_the_map_name_the_same_rows():

@@ -50,7 +50,7 @@ def list_(as_json: bool) -> None:
     if not rows:
         click.echo(f"There is no dataset yet. Write {_shown(settings, folder)}/NAME.jsonl.")
         return
-    from steelyard.cli.prompt_common import print_table
+    from steelyard.cli.prompt_output import print_table
 
     print_table(
         ("dataset", "examples", "splits", "digest"),

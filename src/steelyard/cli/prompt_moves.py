@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from steelyard.cli.prompt_common import opened
+from steelyard.cli.prompt_output import opened
 from steelyard.core.canonical import short
 from steelyard.core.errors import InvalidValue
 from steelyard.core.ref import Ref

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from steelyard.cli import prompt_formats, prompt_moves
-from steelyard.cli.prompt_common import AS_JSON, opened, print_json, print_table
+from steelyard.cli.prompt_output import AS_JSON, opened, print_json, print_table
 from steelyard.cli.prompt_watch import watch
 from steelyard.core.canonical import short
 from steelyard.core.errors import InvalidFile, InvalidValue, NotFound
