@@ -350,12 +350,13 @@ def test_another_key_at_the_same_provider_goes_on(tmp_path):
 def test_the_row_s_time_ends_its_calls_and_its_retries():
     with ChatServer(lambda call: Reply(delay_s=30)) as server:
         lm = model(server, timeout_s=60)
-        with call_scope("a", timeout_s=0.4) as calls, pytest.raises(CallFailed) as caught:
+        with call_scope("a", timeout_s=1.5) as calls, pytest.raises(CallFailed) as caught:
             lm.complete(ask())
         assert caught.value.kind == "timeout"
         with pytest.raises(CallFailed, match="time was over"):
             _late(lm)
-        assert len(server.calls) == len(calls.log) == 1
+        assert len(calls.log) == 1
+        assert len(server.calls) <= 1  # a busy machine may not even have connected
 
 
 def _late(lm):
