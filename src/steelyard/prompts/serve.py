@@ -16,7 +16,8 @@ from steelyard.core.ref import Ref
 from steelyard.core.settings import Settings, load_settings
 from steelyard.prompts import refresher
 from steelyard.prompts.prompt import Prompt
-from steelyard.prompts.source import Entry, Fallback, PromptSource, Served
+from steelyard.prompts.served import Entry, Fallback, Served
+from steelyard.prompts.source import PromptSource
 
 __all__ = ["Fallback", "PromptSource", "Served", "forget", "prompt", "served"]
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from steelyard.core.canonical import JSON, short
 from steelyard.core.errors import (
     Corrupt,
     InvalidFile,
@@ -30,85 +28,17 @@ from steelyard.prompts.copies import Copies, Copy
 from steelyard.prompts.load import prompt_of
 from steelyard.prompts.origins import FromFiles, FromLock, Working
 from steelyard.prompts.prompt import Prompt
+from steelyard.prompts.served import Entry, Fallback, Readable, Served, from_fallback, in_words
 from steelyard.store.reading import open_reader, reader_uri
 
 if TYPE_CHECKING:
-    from steelyard.store import Kind, LedgerEntry, Version
+    from steelyard.store import Version
 
-__all__ = ["Entry", "Fallback", "PromptSource", "Readable", "Served"]
-
-Fallback = Prompt | str | Sequence[Mapping[str, JSON]]
-"""A prompt, the text of one user message, or messages; `{{ name }}` in texts are variables of type `str`."""
+__all__ = ["PromptSource"]
 
 _FOREVER = float("inf")
 _AGAIN_S = 1.0  # after a refresh was asked for, until it is asked for again
 _clock = time.monotonic
-
-
-class Readable(Protocol):
-    """What is asked of a store; every `steelyard.store.Store` has it."""
-
-    @property
-    def uri(self) -> str:
-        """As in `Store`."""
-        ...
-
-    def aliases(self, kind: Kind, name: str) -> dict[str, str]:
-        """As in `Store`."""
-        ...
-
-    def names(self, kind: Kind) -> list[str]:
-        """As in `Store`."""
-        ...
-
-    def versions(self, kind: Kind, name: str) -> list[Version]:
-        """As in `Store`."""
-        ...
-
-    def version(self, kind: Kind, name: str, selector: int | str) -> Version:
-        """As in `Store`."""
-        ...
-
-    def history(self, kind: Kind, name: str, alias: str | None = None) -> list[LedgerEntry]:
-        """As in `Store`."""
-        ...
-
-    def close(self) -> None:
-        """As in `Store`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """What is served for a ref, for health pages and logs.
-
-    Attributes:
-        ref: `support@production`.
-        digest: Of the version.
-        number: The registry's number; None where it has none.
-        origin: `store`, `disk` (not confirmed since the process began), `lock`.
-        age_s: Seconds since the store last confirmed it; None for what needs no store.
-        error: Why the last refresh failed; None if it did not.
-    """
-
-    ref: str
-    digest: str
-    number: int | None
-    origin: str
-    age_s: float | None
-    error: str | None
-
-
-class Entry:
-    """A prompt in memory; when it was asked for and is due to be asked for again, by the monotonic clock."""
-
-    __slots__ = ("asked", "confirmed", "due", "number", "origin", "prompt")
-
-    def __init__(
-        self, prompt: Prompt, due: float, number: int | None, confirmed: float | None, origin: str
-    ) -> None:
-        self.prompt, self.due, self.number = prompt, due, number
-        self.confirmed, self.origin, self.asked = confirmed, origin, 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +257,7 @@ class PromptSource:
             return fallback
         kept = self._spares.get(str(ref))
         if kept is None or kept[0] != fallback:
-            kept = self._spares[str(ref)] = (fallback, _from_fallback(ref.name, fallback))
+            kept = self._spares[str(ref)] = (fallback, from_fallback(ref.name, fallback))
         return kept[1]
 
     # -- behind the caller ------------------------------------------------------------------------
@@ -365,7 +295,7 @@ class PromptSource:
                 self._absent[key] = _Trouble(error, until, 1)
             else:
                 entry.due = until
-                self._say(f"gone {key}", f"{error} The last good version, {_age(entry)}, is served on.")
+                self._say(f"gone {key}", f"{error} The last good version, {in_words(entry)}, is served on.")
             return
         if not isinstance(error, SteelyardError):
             error = SteelyardError(f"{type(error).__name__}: {error}")
@@ -374,7 +304,7 @@ class PromptSource:
         self._outage = _Trouble(error, _clock() + wait * (1 - 0.2 * _spread(str(id(self)))), failures)
         if entry is not None:
             entry.due = self._outage.until
-            self._say("outage", f"{error} {key} is served from the last good copy, {_age(entry)}.")
+            self._say("outage", f"{error} {key} is served from the last good copy, {in_words(entry)}.")
 
     def _answered(self, reader: Readable) -> None:
         if self._outage is not None:
@@ -438,34 +368,6 @@ def _made(version: Version) -> Prompt:
             return prompt_of(version)
         except InvalidValue as error:  # of a newer Steelyard, say
             raise Corrupt(f"{version.name}@{version.number}", error.what, do=error.do) from None
-
-
-def _from_fallback(name: str, fallback: Any) -> Prompt:
-    from steelyard.prompts.template import parse, strings
-    from steelyard.prompts.variable import Variable
-
-    messages = ({"role": "user", "content": fallback},) if isinstance(fallback, str) else tuple(fallback)
-    names = {
-        segment.text: None
-        for _, text in strings(list(messages))
-        for segment in parse(text)
-        if segment.variable
-    }
-    return Prompt(name=name, messages=messages, variables={n: Variable() for n in names})
-
-
-def _age(entry: Entry | None) -> str:
-    if entry is None:
-        return ""
-    version = f"version {entry.number} " if entry.number is not None else ""
-    which = f"{version}({short(entry.prompt.digest)})"
-    if entry.confirmed is None:
-        return which
-    seconds = max(0.0, time.time() - entry.confirmed)
-    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{which} confirmed {seconds / size:.0f} {unit} ago"
-    return f"{which} confirmed {seconds:.0f} seconds ago"
 
 
 def _spread(text: str) -> float:
