@@ -15,7 +15,7 @@ test that asks for the fixture and runs no gate fails too: no vacuous green.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -30,6 +30,7 @@ __all__ = ["eval_session"]
 _SESSION = pytest.StashKey["EvalSession"]()
 _DATASETS = pytest.StashKey["Path | None"]()
 _USED = pytest.StashKey["Fixture"]()
+_SAID = "steelyard_said"
 _SHARED = "steelyard_gates"
 """What a worker of xdist hands to the controller with a test's report."""
 
@@ -135,6 +136,8 @@ class Fixture:
         self._session, self._node, self._root = session, node, root
         self.calls = 0
         self.blocking: list[str] = []
+        self.decided = True
+        """Whether each of `blocking` is a verdict, which the summary shows."""
 
     @property
     def settings(self) -> Any:
@@ -165,6 +168,7 @@ class Fixture:
             # Nothing was measured: the test must not go green, whoever catches this.
             session.errors.append(error)
             self.blocking.append(str(error))
+            self.decided = False
             raise
         if report is not None:
             from steelyard.cli.sharing import properties
@@ -183,6 +187,27 @@ def steelyard(request: pytest.FixtureRequest) -> Fixture:
     fixture = Fixture(_session_of(config), request.node, config.rootpath)
     request.node.stash[_USED] = fixture
     return fixture
+
+
+class _Said:
+    """A verdict as a test's failure: whole in JUnit, one line on the terminal; the summary has it whole."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self.reprcrash = self
+        self.message = next((t for t in text.splitlines() if t.startswith(("✗", "∅", "?"))), text)
+
+    def __str__(self) -> str:
+        return self._text
+
+    def toterminal(self, out: Any) -> None:
+        """Point to the summary."""
+        out.line(f"{self.message}  (see the section 'steelyard' below)")
+
+
+def _shorten(report: pytest.TestReport) -> None:
+    if getattr(report, _SAID, False):
+        report.longrepr = cast("Any", _Said(str(report.longrepr)))
 
 
 class _Hooks:
@@ -207,7 +232,9 @@ class _Hooks:
             setattr(report, _SHARED, packed(_session_of(self._config)))
         if report.passed and fixture.blocking:
             report.outcome = "failed"
-            report.longrepr = "the test passed, but its gate did not:\n" + "\n".join(fixture.blocking)
+            text = "the test passed, but its gate did not:\n" + "\n".join(fixture.blocking)
+            report.longrepr = text
+            setattr(report, _SAID, fixture.decided)
         elif report.passed and not fixture.calls:
             report.outcome = "failed"
             report.longrepr = (
@@ -215,11 +242,14 @@ class _Hooks:
                 "Call steelyard.gate(...), or leave the fixture out."
             )
         elif report.failed and call.excinfo is not None and fixture.blocking:
-            from steelyard.core.errors import SteelyardError
+            from steelyard.core.errors import GateFailed, SteelyardError
 
             if isinstance(call.excinfo.value, SteelyardError):
                 # The sentence is the message: no traceback through the runner.
                 report.longrepr = str(call.excinfo.value)
+                setattr(report, _SAID, isinstance(call.excinfo.value, GateFailed))
+        if not self._worker:
+            _shorten(report)
         return report
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -245,3 +275,4 @@ class _Gatherer:
 
             delattr(report, _SHARED)
             unpack(shared, _session_of(self._config))
+            _shorten(report)

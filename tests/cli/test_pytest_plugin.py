@@ -140,7 +140,7 @@ def test_no_gate_at_all_is_unmeasurable(project):
     (project.path / "evals" / "test_count.py").unlink()
     done = project.run("gate")
     assert done.returncode == 4
-    assert "no gate was found" in done.stderr
+    assert "no gate ran" in done.stderr
 
 
 def test_unknown_commands_and_settings_are_one_sentence(project):

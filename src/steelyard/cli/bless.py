@@ -13,6 +13,12 @@ from steelyard.release import bless
 
 __all__ = ["bless_gate"]
 
+_ADVICE: dict[Outcome, str] = {
+    "fail": "Improve the prompt, or set floors that a pilot supports.",
+    "inconclusive": "Add examples, or set floors that a pilot supports.",
+    "unmeasurable": "Mend the cause and bless again.",
+}
+
 
 def bless_gate(gate: Gate, workspace: Workspace) -> tuple[str, Outcome]:
     """What happened, in words, and the verdict on the floors.
@@ -44,9 +50,7 @@ def bless_gate(gate: Gate, workspace: Workspace) -> tuple[str, Outcome]:
         look=report.verdict.look,
     )
     if verdict.outcome != "pass" or candidate is None:
-        raise Refused(
-            what, because=verdict.sentence, do="Improve the prompt, or set floors that a pilot supports."
-        )
+        raise Refused(what, because=verdict.sentence.rstrip("."), do=_ADVICE[verdict.outcome])
     identity = candidate.identity
     found = [
         e
@@ -58,7 +62,7 @@ def bless_gate(gate: Gate, workspace: Workspace) -> tuple[str, Outcome]:
             what, because="the gate's task names no prompt", do="Give the gate a prompt=..., then bless it."
         )
     bless(workspace.store, workspace.settings, found[0], alias=alias, floors_pass=True, policy=policy)
-    shown = "; ".join(f.sentence for f in verdict.findings)
+    shown = " ".join(f.sentence for f in verdict.findings)
     return (
         f"{identity.name}@{short(identity.subject)} is {alias!r} now. {shown}\n"
         f"Commit {workspace.shown(workspace.settings.lock)}: a clean clone starts from it.",

@@ -79,12 +79,12 @@ def sync(check: bool) -> None:
 def promote(
     name: str, alias: str | None, source: str | None, to: str | None, force: bool, reason: str | None
 ) -> None:
-    r"""Move an alias to a version that evidence carries; the working file if --from and --to are left out.
+    """Move an alias to a version that evidence carries; the working file if --from and --to are left out.
 
     \b
     steelyard prompts promote support                                  the working file to production
     steelyard prompts promote support --from staging --to production   what staging stands at
-    """
+    """  # noqa: D301 - click wants the backspace itself
     from steelyard.release import promote as promote_version
     from steelyard.release.environments import following
 

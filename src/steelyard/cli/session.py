@@ -215,7 +215,7 @@ class EvalSession:
     def closing_text(self, *, colour: bool, width: int) -> list[str]:
         """The lines that end a session: verdicts, where the report is, what to try next."""
         lines = [line for text in self.texts for line in text.splitlines()]
-        if not self.workspace.reports:
+        if not self.workspace.reports and (self.mode != "gate" or self.outcomes):
             return lines
         session = self.workspace.session_report()
         lines += to_terminal(session, colour=colour, width=max(60, width)).splitlines()

@@ -95,6 +95,13 @@ def demand_problem(r: Requirement, metrics: Sequence[Metric]) -> Finding | None:
             f"{r.metric}: {r.bound:g} lies outside the metric's range, {metric.low:g} to {metric.high:g}.",
             f"Give a number inside the range.{percent}",
         )
+    if metric.bounded and r.bound == (metric.low if r.kind == "at_least" else metric.high):
+        end, other = ("lowest", "higher") if r.kind == "at_least" else ("highest", "lower")
+        return _unmeasurable(
+            r,
+            f"{r.metric}: {r.bound:g} is the metric's {end} value, so every candidate would pass.",
+            f"Give a {other} number.",
+        )
     return None
 
 

@@ -157,7 +157,11 @@ def _policy(required: dict[str, str]) -> str:
 def _advice(name: str, alias: str, required: dict[str, str], standing: Standing) -> str:
     if not required:
         return f"Accept a gate's policy with: steelyard prompts require {name} GATE --alias {alias}"
-    text = "Run the gate on this version: steelyard gate"
+    text = (
+        "Improve it, then run the gate: steelyard gate"
+        if any("is fail" in m for m in standing.missing)
+        else "Run the gate on this version: steelyard gate"
+    )
     if any("is required" in m for m in standing.missing):
         text += f"; or accept the changed policy: steelyard prompts require {name} GATE --alias {alias}"
     return text + "; or override it: --force --reason '...'."

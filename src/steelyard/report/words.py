@@ -219,7 +219,7 @@ def subject(identity: Identity | None) -> str:
     """What was weighed, short: `support-intent@9f2c41aa07de`, else its kind."""
     if identity is None:
         return "nothing"
-    name = identity.name or f"{identity.kind} without a name"
+    name = identity.name or f"no {identity.kind}"
     return f"{name}@{short(identity.subject)}" if identity.subject else name
 
 

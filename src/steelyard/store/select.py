@@ -115,7 +115,8 @@ def pick(kind: Kind, name: str, versions: Sequence[Version], selector: int | str
 def not_found(kind: Kind, name: str, selector: int | str, versions: Sequence[Version]) -> NotFound:
     """The error that names what was asked for and which versions there are."""
     return NotFound(
-        f"version of {kind} {name!r}:",
+        "version",
         str(selector),
+        where=f"{kind} {name!r}",
         existing=[f"{v.number} ({v.digest[:19]})" for v in versions[-8:]],
     )

@@ -61,6 +61,11 @@ def reference_at(reference: JSON, field: str | None) -> Any:
     found = reference if field is None else _walk(reference, field)
     if not has_reference(reference, field):
         what = "reference_outputs" if field is None else f"reference_outputs.{field}"
+        if found is None:
+            raise InvalidValue(
+                f"the example's {what} is null, which says that none is known",
+                do='Where "nothing" is the right answer, give it a word in dataset and task, such as "none".',
+            )
         raise InvalidValue(f"the example has no {what}", do="Add it to the dataset.")
     return found
 
