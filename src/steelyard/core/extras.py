@@ -14,15 +14,14 @@ EXTRAS = MappingProxyType(
         **dict.fromkeys(
             (
                 *("alembic", "anyio", "filelock", "genai_prices", "httpx2", "jsonschema", "mlflow", "numpy"),
-                *("openai", "packaging", "pandas", "pyarrow", "pytest", "referencing", "regex", "requests"),
+                *("openai", "packaging", "pyarrow", "pytest", "referencing", "regex", "requests"),
                 *("rich", "scipy", "sqlalchemy"),
             ),
             "evals",
         ),
-        **dict.fromkeys(("gguf", "xllamacpp"), "local"),
+        "xllamacpp": "local",
         **dict.fromkeys(("langchain", "langchain_core", "langchain_openai", "langsmith"), "langchain"),
         "datasets": "huggingface",
-        **dict.fromkeys(("boto3", "psycopg2"), "server"),
         "watchfiles": "watch",
     }
 )
