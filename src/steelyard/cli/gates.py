@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from steelyard.core.errors import Interrupted, InvalidValue, NotFound
+from steelyard.core.extras import demand
 from steelyard.core.settings import load_settings
 
 __all__ = ["bless", "gate", "plan", "run"]
@@ -82,6 +83,7 @@ def _main(mode: str, targets: tuple[str, ...], options: dict[str, Any]) -> None:
         do = "Begin with: steelyard init, or name a file of evals."
         raise NotFound("folder of evals", settings.evals.name, where=str(settings.root), do=do)
     targets = targets or (str(settings.evals),)
+    demand_runner(f"steelyard {mode}", tests=not all(map(_is_object, targets)))
     if options.get("workers") and importlib.util.find_spec("xdist") is None:
         raise InvalidValue("-n needs pytest-xdist", do="Install it with: pip install pytest-xdist")
     objects = [t for t in targets if _is_object(t)]
@@ -93,6 +95,15 @@ def _main(mode: str, targets: tuple[str, ...], options: dict[str, Any]) -> None:
     if objects:
         sys.exit(run_objects(mode, objects, settings, options))
     sys.exit(run_pytest(mode, targets, options))
+
+
+def demand_runner(command: str, *, tests: bool) -> None:
+    """Nothing, if what runs gates is installed.
+
+    Raises:
+        MissingExtra: it is not.
+    """
+    demand(*(["pytest"] if tests else []), "filelock", "numpy", "scipy", needed_for=command)
 
 
 def _is_object(target: str) -> bool:

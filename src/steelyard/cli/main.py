@@ -87,7 +87,7 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; a `SteelyardError` becomes one sentence on stderr and exit code 2."""
     try:
-        return cli.main(args=arguments, prog_name="steelyard")
+        return _run(arguments)
     except SteelyardError as error:
         click.echo(f"steelyard: {error}", err=True)
         if sys.stderr.isatty():
@@ -95,6 +95,19 @@ def main(arguments: list[str] | None = None) -> Any:
 
             click.secho(f"  more: steelyard explain {topic_of(error)}", err=True, dim=True)
         sys.exit(2)
+
+
+def _run(arguments: list[str] | None) -> Any:
+    try:
+        return cli.main(args=arguments, prog_name="steelyard")
+    except ModuleNotFoundError as error:
+        from steelyard.core.extras import missing
+
+        words = [w for w in (sys.argv[1:] if arguments is None else arguments) if w in _COMMANDS]
+        told = missing(error, needed_for=" ".join(["steelyard", *words[:1]]))
+        if told is None:
+            raise
+        raise told from None
 
 
 if __name__ == "__main__":

@@ -28,9 +28,10 @@ def prompts() -> None:
 def list_(as_json: bool) -> None:
     """List prompts: working file, versions, aliases."""
     from steelyard.prompts.files import names, read_working
-    from steelyard.release.environments import in_order
 
     with opened() as (settings, store):
+        from steelyard.release.environments import in_order  # here: a missing store is told before a lock is
+
         files = names(settings)
         rows: list[dict[str, Any]] = []
         for name in sorted({*files, *store.names("prompt")}):
@@ -210,9 +211,9 @@ def lint(names: tuple[str, ...]) -> None:
 @AS_JSON
 def history(name: str, alias: str | None, as_json: bool) -> None:
     """Show every move of a prompt's aliases: who, when, from, to, why."""
-    from steelyard.release import history as moves
-
     with opened() as (settings, store):
+        from steelyard.release import history as moves  # here: a missing store is told before a lock is
+
         entries = moves(store, settings, name, alias=alias)
         if not entries and not store.versions("prompt", name):
             raise NotFound("prompt", name, existing=store.names("prompt"), where=store.uri)

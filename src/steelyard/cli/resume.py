@@ -28,8 +28,9 @@ def resume(evidence_id: str | None, errors: bool, lm_mode: str | None) -> None:
     in flight runs again, and so do rows that failed for a reason that may have passed (connection, timeout,
     rate limit, key, budget). Exit code as for gates.
     """
-    from steelyard.cli.gates import run_objects, run_pytest
+    from steelyard.cli.gates import demand_runner, run_objects, run_pytest
 
+    demand_runner("steelyard resume", tests=True)
     settings = load_settings(lm_mode=lm_mode)
     folder = _folder(settings, evidence_id, errors)
     bundle = EvidenceBundle.open(folder)

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from steelyard.core.extras import demand
 from steelyard.core.settings import load_settings
 
 __all__ = ["ui"]
@@ -18,6 +19,7 @@ def ui(port: int) -> None:
     """Open MLflow's own UI on the store: runs, prompts, artifacts. Ctrl-C stops it."""
     from steelyard.store import ui_command
 
+    demand("mlflow", needed_for="steelyard ui")
     command = ui_command(load_settings(), port=port)
     click.echo(f"MLflow's UI: http://127.0.0.1:{port}  (Ctrl-C stops it)")
     try:
