@@ -141,6 +141,22 @@ def test_no_gate_at_all_is_unmeasurable(project):
     done = project.run("gate")
     assert done.returncode == 4
     assert "no gate ran" in done.stderr
+    # Tests that are no gates, and gates that were skipped, measure nothing either.
+    project.evals("test_count.py", "def test_plain():\n    assert True\n")
+    assert project.run("gate").returncode == 4
+    project.evals("test_count.py", "import pytest\n\ndef test_gate(steelyard):\n    pytest.skip('later')\n")
+    done = project.run("gate")
+    assert done.returncode == 4
+    assert "no gate ran" in done.stderr
+
+
+@pytest.mark.server
+def test_a_verdict_is_told_once(project):
+    project.evals("test_count.py", project.EVALS.replace("FLOOR", "0.99"))
+    for extra in ((), ("-n", "2")):
+        done = project.pytest("evals", *extra)
+        assert done.returncode == 1
+        assert done.stdout.count("✗ exact_match ≥ 0.99") == 1, done.stdout
 
 
 def test_unknown_commands_and_settings_are_one_sentence(project):

@@ -241,6 +241,11 @@ def test_values_outside_the_range_and_limits_that_make_no_sense():
     unmeasurable(against(*pair(0, 0, 50, metric=LATENCY), metric="latency"), "relative=True")
 
 
+def test_a_floor_that_every_candidate_reaches_demands_nothing():
+    unmeasurable(decide(floor(0), scores([0] * 50), {}), "every candidate would pass", "higher number")
+    unmeasurable(decide(floor(0), scores([1] * 50), {}), "every candidate would pass")
+
+
 # Outcomes
 
 
