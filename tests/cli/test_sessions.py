@@ -1,8 +1,14 @@
 """How pytest's own options and xdist meet gates: real sessions in processes of their own."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 import xml.etree.ElementTree as ET
 
+import psutil
 import pytest
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.server]
@@ -84,3 +90,69 @@ def test_without_the_plugin_evals_fail_clearly_and_other_tests_run(project):
     assert done.returncode == 1
     assert "fixture 'steelyard' not found" in done.stdout
     assert "1 passed, 1 error" in done.stdout
+
+
+SLOW = """
+import time
+from pathlib import Path
+
+from steelyard import Dataset, Example, at_least, exact_match
+
+CALLS = Path(__file__).with_suffix(".calls")
+HANGS = Path(__file__).with_name("hangs.txt")
+DATA = Dataset(
+    name="numbers",
+    examples=tuple(Example(id=f"e{i:03}", inputs={"x": i}, reference_outputs={"y": i}) for i in range(80)),
+)
+
+
+def task(inputs):
+    with CALLS.open("a") as file:
+        file.write(f"{inputs['x']}\\n")
+    if inputs["x"] >= int(HANGS.read_text()):
+        time.sleep(600)
+    return {"y": inputs["x"]}
+
+
+def test_NAME(steelyard):
+    floor = [at_least("exact_match", 0.5)]
+    evaluators = [exact_match("y")]
+    steelyard.gate(task, dataset=DATA, evaluators=evaluators, require=floor, concurrency=2, version="1")
+"""
+
+
+def test_xdist_killed_with_all_its_workers_calls_no_finished_row_again(project):
+    (project.path / "evals" / "test_count.py").unlink()
+    for name in ("a", "b"):
+        project.evals(f"test_{name}.py", SLOW.replace("NAME", name))
+    hangs = project.path / "evals" / "hangs.txt"
+    hangs.write_text("20")
+
+    def calls(name):
+        file = project.path / "evals" / f"test_{name}.calls"
+        return [int(x) for x in file.read_text().split()] if file.exists() else []
+
+    with (project.path / "output.txt").open("w") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "pytest", "evals", "-q", "-n", "2"],
+            cwd=project.path, stdout=output, stderr=output, env=project.environment(), start_new_session=True,
+        )  # fmt: skip
+    # Both gates are under way, each in a worker of its own: 20 rows are done and two hang.
+    while any(sum(x >= 20 for x in calls(name)) < 2 for name in ("a", "b")):
+        assert child.poll() is None, project.output()
+        time.sleep(0.05)
+    workers = psutil.Process(child.pid).children(recursive=True)
+    assert len(workers) >= 2
+    os.killpg(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    while any(w.is_running() and w.status() != psutil.STATUS_ZOMBIE for w in workers):
+        time.sleep(0.02)
+    hangs.write_text("1000")
+    before = {name: len(calls(name)) for name in ("a", "b")}
+    done = project.pytest("evals", "-q", "-n", "2")
+    assert done.returncode == 0, done.both
+    for name in ("a", "b"):
+        assert sorted(calls(name)[: before[name]])[:20] == list(range(20))
+        assert sorted(calls(name)[before[name] :]) == list(range(20, 80))
+    assert done.both.count("resumed 20 of 80 rows") == 2
+    assert len(list((project.path / ".steelyard" / "evidence").glob("2*"))) == 2

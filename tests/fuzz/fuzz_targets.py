@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from steelyard.core.canonical import canonical
+from steelyard.core.canonical import canonical, digest
 from steelyard.core.errors import SteelyardError
 from steelyard.core.results import Identity, Row, Scores, Usage
 from steelyard.core.score import Failure, Metric, Score
@@ -22,6 +22,9 @@ from steelyard.lm.tape import Recording, Tape
 from steelyard.prompts import Prompt
 from steelyard.prompts.lock import read_lock
 from steelyard.prompts.reader import read_prompt
+from steelyard.store.memory import MemoryStore
+from steelyard.store.moving import export_store, import_store
+from steelyard.testing.store_parts import evidence_of, move, run_of
 
 ROOT = Path(__file__).parents[2]
 EVIDENCE_ID = "20260101T000000-00000000"
@@ -98,7 +101,15 @@ def read_bundle(folder):
     """All that is ever read of a bundle."""
     bundle = EvidenceBundle.open(folder)
     bundle.verify()
-    _ = bundle.id, bundle.sealed, bundle.seal_digest, bundle.identity, bundle.scores, bundle.verdict_bytes
+    _ = (
+        bundle.id,
+        bundle.sealed,
+        bundle.seal_digest,
+        bundle.identity,
+        bundle.scores,
+        bundle.verdict_bytes,
+        bundle.verdict,
+    )
     weigh(bundle).to_bytes()
 
 
@@ -157,6 +168,70 @@ def _bundle():
         return {f.relative_to(folder).as_posix(): f.read_bytes() for f in files}
 
 
+def _make_export():
+    """Every file of a store's export, and the same as an archive."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        here = Path(name)
+        store, (a, b) = MemoryStore(), ({"template": "one é"}, {"template": "two"})
+        for content in (a, b):
+            store.register("prompt", "team/p", digest=digest(content), content=content, tags={"git": "abc"})
+        for file, content in BUNDLE.items():
+            (here / EVIDENCE_ID / file).parent.mkdir(parents=True, exist_ok=True)
+            (here / EVIDENCE_ID / file).write_bytes(content)
+        (here / "notes.txt").write_text("beside")
+        seal = EvidenceBundle.open(here / EVIDENCE_ID).seal_digest
+        run = run_of(metrics={"m": [0.5, 1.0]}, artifacts={"notes.txt": here / "notes.txt"})
+        store.add_evidence(evidence_of(id=EVIDENCE_ID, digest=seal), here / EVIDENCE_ID, run)
+        store.move_alias(move("team/p", None, digest(a)))
+        store.move_alias(move("team/p", digest(a), digest(b), evidence=(EVIDENCE_ID,)))
+        export_store(store, here / "export")
+        export_store(store, here / "export.tar.gz")
+        files = {
+            f.relative_to(here / "export").as_posix(): f.read_bytes()
+            for f in sorted((here / "export").rglob("*"))
+            if f.is_file()
+        }
+        return files, (here / "export.tar.gz").read_bytes()
+
+
+def _export_part(part):
+    """Imports an export with one file damaged, its checksum made anew: a forger has one too."""
+
+    def read(path):
+        import hashlib
+        import shutil
+
+        data = path.read_bytes()
+        path.unlink()
+        folder = path.parent / "export"
+        try:
+            for name, content in EXPORT.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(content)
+            (folder / part).write_bytes(data)
+            if part != "manifest.json":
+                manifest = json.loads(EXPORT["manifest.json"])
+                manifest["files"][part] = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+                (folder / "manifest.json").write_text(json.dumps(manifest))
+            _import(folder)
+        finally:
+            shutil.rmtree(folder)
+
+    return read
+
+
+def _import(source):
+    store = MemoryStore()
+    try:
+        import_store(store, source, most=2**26)
+    except SteelyardError:
+        assert not store.names("prompt")  # all of it was checked before anything was written
+        assert not store.evidence()
+        raise
+
+
 def _parquet():
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -185,6 +260,7 @@ def _lines(pattern, n):
 
 
 BUNDLE = _bundle()
+EXPORT, ARCHIVE = _make_export()
 RECORDING = Recording(
     key="k0",
     status=200,
@@ -258,6 +334,12 @@ TARGETS = {
     ),
     "rows": Target(file="r.log", read=_bundle_part("rows.log"), seeds=(BUNDLE["rows.log"],)),
     "seal": Target(file="s.json", read=_bundle_part("seal.json"), seeds=(BUNDLE["seal.json"],)),
+    "verdict": Target(file="v.json", read=_bundle_part("verdict.json"), seeds=(BUNDLE["verdict.json"],)),
+    **{
+        f"export {part}": Target(file="x.json", read=_export_part(part), seeds=(EXPORT[part],))
+        for part in ("manifest.json", "versions.jsonl", "ledger.jsonl", "evidence.jsonl")
+    },
+    "archive": Target(file="export.tar.gz", read=_import, seeds=(ARCHIVE,)),
 }
 
 

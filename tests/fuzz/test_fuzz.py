@@ -45,7 +45,9 @@ def test_damaged_files_are_read_or_refused_by_name(name, folder):
     target = TARGETS[name]
     here = folder / name.replace(" ", "-")
     here.mkdir(exist_ok=True)
-    told = re.compile(rf"{re.escape(target.file)}|k0\.rec|{EVIDENCE_ID}|manifest\.json|rows\.log|seal\.json")
+    told = re.compile(
+        rf"{re.escape(target.file)}|k0\.rec|{EVIDENCE_ID}|manifest\.json|verdict\.json|export|rows\.log|seal\.json"
+    )
     refused = []
 
     @settings(fuzzed, max_examples=rounds(name))

@@ -70,8 +70,7 @@ def show(evidence_id: str) -> None:
     """A bundle's manifest and verdict as JSON."""
     with _workspace() as workspace:
         bundle = _open(workspace, evidence_id)
-        verdict = bundle.verdict_bytes
-        out = {"manifest": bundle.manifest, "verdict": json.loads(verdict) if verdict else None}
+        out = {"manifest": bundle.manifest, "verdict": bundle.verdict}
         click.echo(json.dumps(out, indent=2, ensure_ascii=False))
 
 

@@ -94,7 +94,7 @@ def read_table(file: Path) -> dict[str, Any]:
             known = [*PATHS, *PLAIN, *LISTS]
             raise InvalidFile(
                 file,
-                f"[tool.steelyard] has the unknown key {key!r}",
+                f"[tool.steelyard] has the unknown key {key[:80]!r}",
                 do=did_you_mean(key, known, f"Known keys: {', '.join(known)}."),
                 line=line_of(lines, key),
             )

@@ -134,6 +134,16 @@ class EvidenceBundle:
         file = self.folder / "verdict.json"
         return file.read_bytes() if file.is_file() else None
 
+    @property
+    def verdict(self) -> Mapping[str, JSON] | None:
+        """The verdict as a JSON object, or None where none was reached.
+
+        Raises:
+            Corrupt: it is none.
+        """
+        file = self.folder / "verdict.json"
+        return _read_json(file) if file.is_file() else None
+
 
 class EvidenceWriter:
     """A bundle being written. Rows are durable one by one; `seal` ends it.

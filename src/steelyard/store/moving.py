@@ -18,15 +18,15 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
-from steelyard.core.canonical import digest, short
+from steelyard.core.canonical import canonical, digest, short
 from steelyard.core.clock import stamp
-from steelyard.core.errors import InvalidFile, InvalidValue, Refused, SteelyardError
+from steelyard.core.errors import InvalidFile, InvalidValue, Refused
 from steelyard.evidence import EvidenceBundle
 from steelyard.store.archive import MOST_BYTES, check_member, pack, unpack
 from steelyard.store.protocol import EvidenceInfo, Kind, LedgerEntry, RunRecord, Store
@@ -38,6 +38,8 @@ FORMAT = 1
 _MANIFEST = "manifest.json"
 _TABLES = ("versions.jsonl", "ledger.jsonl", "evidence.jsonl")
 _STAND_IN = {"steelyard.import": "stands for a deleted version"}
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,16 +228,17 @@ def _checked(folder: Path, shown: Path) -> _Content:
             raise bad(f"{name!r} is a link")
         if path.stat().st_size != stated.get("size") or _sha256(path) != stated.get("sha256"):
             raise bad(f"{name!r} is not what was exported")
-    try:
-        content = _Content(
-            versions=[_version(v) for v in _lines(folder / "versions.jsonl")],
-            moves=[_move(m) for m in _lines(folder / "ledger.jsonl")],
-            evidence=[_evidence(e, folder) for e in _lines(folder / "evidence.jsonl")],
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, SteelyardError):
-            raise
-        raise bad(f"a line of it is none that an export has ({type(error).__name__}: {error})") from None
+    content = _Content(
+        versions=list(_read_table(folder, shown, "versions.jsonl", _version)),
+        moves=list(_read_table(folder, shown, "ledger.jsonl", _move)),
+        evidence=list(_read_table(folder, shown, "evidence.jsonl", lambda raw: _evidence(raw, folder))),
+    )
+    at: dict[tuple[Kind, str, str], str | None] = {}
+    for entry in content.moves:
+        alias = (entry.kind, entry.name, entry.alias)
+        if at.get(alias) != entry.before:
+            raise bad(f"the moves of alias {entry.alias!r} in ledger.jsonl do not follow on one another")
+        at[alias] = entry.after
     for info, _run in content.evidence:
         bundle = EvidenceBundle.open(folder / "bundles" / info.id)
         bundle.verify()
@@ -244,13 +247,39 @@ def _checked(folder: Path, shown: Path) -> _Content:
     return content
 
 
-def _lines(file: Path) -> Iterable[Any]:
-    with file.open(encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)
+def _read_table(folder: Path, shown: Path, table: str, read: Callable[[Any], _T]) -> Iterator[_T]:
+    with (folder / table).open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                value = json.loads(line.decode("utf-8"))
+                canonical(value)  # half characters, NaN and nesting without end
+                yield read(value)
+            except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+                why = " ".join(str(error).split())[:300]
+                raise InvalidFile(
+                    shown,
+                    f"line {number} of {table} is none that an export has ({type(error).__name__}: {why})",
+                    do="Export it again: steelyard store export.",
+                ) from None
+
+
+def _texts(raw: Mapping[str, Any], *keys: str, optional: Iterable[str] = ()) -> None:
+    odd = [k for k in keys if not isinstance(raw[k], str)]
+    odd += [k for k in optional if not isinstance(raw[k], str | None)]
+    if odd:
+        raise TypeError(f"{odd[0]!r} is no text")
+
+
+def _object(raw: Mapping[str, Any], key: str, *kinds: type) -> None:
+    value = raw[key]
+    if not isinstance(value, dict) or any(type(v) not in kinds for v in value.values() if kinds):
+        raise TypeError(f"{key!r} is not what an export has")
 
 
 def _version(raw: Mapping[str, Any]) -> dict[str, Any]:
+    _texts(raw, "kind", "name", "digest")
+    _object(raw, "content")
+    _object(raw, "tags", str)
     check_target(raw["kind"], raw["name"], raw["digest"])
     if raw["kind"] == "prompt" and digest(raw["content"]) != raw["digest"]:
         raise InvalidValue(
@@ -262,6 +291,14 @@ def _version(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _move(raw: Mapping[str, Any]) -> LedgerEntry:
+    _texts(
+        raw, "kind", "name", "alias", "action", "who", "when",
+        optional=("before", "after", "verdict", "policy", "reason"),
+    )  # fmt: skip
+    if not isinstance(raw["evidence"], list) or type(raw["forced"]) is not bool:
+        raise TypeError("'evidence' or 'forced' is not what an export has")
+    if type(raw["number"]) is not int:
+        raise TypeError("'number' is no number")
     values: dict[str, Any] = {**raw, "evidence": tuple(map(str, raw["evidence"]))}
     entry = LedgerEntry(**values)
     check_entry(entry)
@@ -269,13 +306,31 @@ def _move(raw: Mapping[str, Any]) -> LedgerEntry:
 
 
 def _evidence(raw: Mapping[str, Any], folder: Path) -> tuple[EvidenceInfo, RunRecord | None]:
-    info = EvidenceInfo(**raw["info"])
+    told: dict[str, Any] = raw["info"]
+    _texts(
+        told, "id", "digest", "gate", "kind", "candidate", "yardstick", "values", "outcome", "policy",
+        "created",
+        optional=("name", "subject", "run_id"),
+    )  # fmt: skip
+    _object(told, "baselines", str, type(None))
+    _object(told, "metrics", int, float)
+    info = EvidenceInfo(**told)
     check_evidence_id(info.id)
     if raw["run"] is None:
         return info, None
     record: dict[str, Any] = {f.name: raw["run"][f.name] for f in fields(RunRecord)}
+    _texts(record, "experiment", "name", "status", "started", "ended")
+    for key, kinds in (("params", (str,)), ("tags", (str,)), ("metrics", (int, float, list))):
+        _object(record, key, *kinds)
+    for series in record["metrics"].values():
+        if any(type(v) not in (int, float) for v in (series if isinstance(series, list) else [])):
+            raise TypeError("'metrics' is not what an export has")
+    if not isinstance(record["artifacts"], list):
+        raise TypeError("'artifacts' is no list")
     for at in record["artifacts"]:
         check_member(folder, at)
+        if not (folder / "artifacts" / info.id / at).exists():
+            raise ValueError(f"the artifact {at!r} is not there")
     record["artifacts"] = {at: folder / "artifacts" / info.id / at for at in record["artifacts"]}
     return info, RunRecord(**record)
 
