@@ -151,6 +151,16 @@ def test_no_gate_at_all_is_unmeasurable(project):
 
 
 @pytest.mark.server
+def test_another_alias_is_blessed_and_weighed_against(project):
+    project.evals("test_count.py", project.EVALS.replace("FLOOR", "0.4"))
+    done = project.run("bless", "--alias", "dev", "evals/test_count.py:COUNT")
+    assert done.returncode == 0, done.both
+    assert "is 'dev' now" in done.stdout
+    assert project.run("gate", "--baseline", "dev", "evals/test_count.py:COUNT").returncode == 0
+    assert project.run("gate", "evals/test_count.py:COUNT").returncode == 4  # production was not set
+
+
+@pytest.mark.server
 def test_a_verdict_is_told_once(project):
     project.evals("test_count.py", project.EVALS.replace("FLOOR", "0.99"))
     for extra in ((), ("-n", "2")):

@@ -20,13 +20,19 @@ _ADVICE: dict[Outcome, str] = {
 }
 
 
-def bless_gate(gate: Gate, workspace: Workspace) -> tuple[str, Outcome]:
+def bless_gate(gate: Gate, workspace: Workspace, *, alias: str | None = None) -> tuple[str, Outcome]:
     """What happened, in words, and the verdict on the floors.
+
+    Args:
+        gate: The gate that will guard the alias.
+        workspace: Where everything is.
+        alias: The alias to set; the gate's baseline if left out.
 
     Raises:
         Refused: the alias is set already, the gate has no floor, or a floor does not pass.
     """
-    alias = next((r.baseline for r in gate.require if r.baseline), workspace.settings.baseline)
+    compared = next((r.baseline for r in gate.require if r.baseline), None)
+    alias = alias or compared or workspace.settings.baseline
     floors = tuple(r for r in gate.require if r.baseline is None)
     what = f"blessing the prompt of gate {gate.label!r} as {alias!r}"
     if not floors:

@@ -65,8 +65,9 @@ def plan(targets: tuple[str, ...], **options: Any) -> None:
 
 @click.command()
 @_options
+@click.option("--alias", "baseline", metavar="ALIAS", help="Which alias; the gate's baseline if left out.")
 def bless(targets: tuple[str, ...], **options: Any) -> None:
-    """Set the baseline's alias for the first time, if it is absent and the floors pass."""
+    """Set an alias for the first time, if absent and the floors pass: the gate's baseline, or --alias."""
     _main("bless", targets, options)
 
 

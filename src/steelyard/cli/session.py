@@ -137,7 +137,7 @@ class EvalSession:
         if self.mode == "bless":
             from steelyard.cli.bless import bless_gate
 
-            text, outcome = bless_gate(gate, self.workspace)
+            text, outcome = bless_gate(gate, self.workspace, alias=self.baseline)
             self.workspace.reports.clear()  # its verdict only says that nothing was blessed before
             self.texts.append(text)
             self.outcomes.append(outcome)

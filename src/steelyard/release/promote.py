@@ -84,7 +84,8 @@ def promote(
             raise Refused(
                 what,
                 because=f"{alias!r} is absent, so there is nothing it was compared with",
-                do="Set it for the first time with: steelyard bless",
+                do="Set it for the first time with: steelyard bless"
+                + ("" if alias == settings.baseline else f" --alias {alias}"),
             )
         if standing.missing:
             because = "; ".join(standing.missing)
