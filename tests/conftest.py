@@ -5,7 +5,9 @@ By default it draws the same examples every time, so that a change is judged by 
 """
 
 import os
+import sys
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -15,3 +17,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("steelyard")
+
+
+@pytest.fixture(autouse=True)
+def providers_without_a_past():
+    """A later test's server may get an earlier one's port: what the process knows of that address goes."""
+    yield
+    if (limiter := sys.modules.get("steelyard.lm.limiter")) is not None:
+        limiter._LIMITERS.clear()
