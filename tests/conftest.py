@@ -6,6 +6,7 @@ By default it draws the same examples every time, so that a change is judged by 
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,3 +26,24 @@ def providers_without_a_past():
     yield
     if (limiter := sys.modules.get("steelyard.lm.limiter")) is not None:
         limiter._LIMITERS.clear()
+
+
+_MARKED = {  # folders and files that are one kind from end to end; `make test-fast` leaves them out
+    "slow": (
+        "fuzz/",
+        "reliability/test_fork.py",
+        "reliability/test_scopes.py",
+        "foreign_prompts/test_mutations.py",
+    ),
+    "server": ("foreign/", "langsmith/", "data/test_huggingface.py"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here).as_posix()
+        for marker, places in _MARKED.items():
+            if place.startswith(places):
+                item.add_marker(marker)
