@@ -31,6 +31,8 @@ def providers_without_a_past():
 _MARKED = {  # folders and files that are one kind from end to end; `make test-fast` leaves them out
     "slow": (
         "fuzz/",
+        "prompts/test_serve.py::test_forks_at_any_moment_do_not_hang",
+        "store/test_processes.py",
         "reliability/test_fork.py",
         "reliability/test_scopes.py",
         "foreign_prompts/test_mutations.py",
@@ -43,7 +45,7 @@ _MARKED = {  # folders and files that are one kind from end to end; `make test-f
 def pytest_collection_modifyitems(items):
     here = Path(__file__).parent
     for item in items:
-        place = item.path.relative_to(here).as_posix()
+        place = f"{item.path.relative_to(here).as_posix()}::{item.name}"
         for marker, places in _MARKED.items():
             if place.startswith(places):
                 item.add_marker(marker)
