@@ -61,25 +61,23 @@ def sync_client(policy: Policy, timeout_s: float, *, local: bool) -> httpx2.Clie
         timeout_s: Seconds for each wait on the wire.
         local: A model on this machine: no proxy of the environment stands in between.
     """
-    client = _Client(
-        timeout=timeout_s,
-        limits=_LIMITS,
-        verify=_authorities(),
-        trust_env=not local,
-        follow_redirects=False,
-    )
+    client = _Client(**_options(timeout_s, local=local))
     client.policy = policy
     return client
 
 
 def async_client(policy: Policy, timeout_s: float, *, local: bool) -> httpx2.AsyncClient:
     """`sync_client`, asynchronous."""
-    client = _AsyncClient(
-        timeout=timeout_s,
-        limits=_LIMITS,
-        verify=_authorities(),
-        trust_env=not local,
-        follow_redirects=False,
-    )
+    client = _AsyncClient(**_options(timeout_s, local=local))
     client.policy = policy
     return client
+
+
+def _options(timeout_s: float, *, local: bool) -> dict[str, Any]:
+    return {
+        "timeout": timeout_s,
+        "limits": _LIMITS,
+        "verify": _authorities(),
+        "trust_env": not local,
+        "follow_redirects": False,
+    }
